@@ -1,0 +1,1 @@
+"""Click-confidence learning for recommenders."""

@@ -1,0 +1,279 @@
+"""Raw column values -> what a backbone sees. The only place where encoding happens.
+
+`Encoder` is applied by the shard writer to Arrow batches and is compiled into the export, so a
+request and a training row with the same raw values become the same ids. Raw values are int64,
+float32 or string tensors; a missing one is INT_MISSING, NaN or "". Ids are made of canonical
+strings or of int64, numerics are float32 before they are bucketed.
+
+Id 0 is missing or padding; ids 1..num_oov are out of vocabulary; the vocabulary follows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import shutil
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from clsd_tf.features import ClickLogSpec, ColumnSpec, ModelFeature
+from clsd_tf.spec import read_spec
+
+INT_MISSING = -(2**63)
+_DTYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
+_MISSING = {"string": "", "int": INT_MISSING, "float": float("nan")}
+_SPEC, _TABLES, _VOCABULARIES = "spec.toml", "encoding.json", "vocab"
+
+
+@dataclasses.dataclass
+class EncodingTables:
+    """What an encoding learns from the training split.
+
+    Attributes:
+      vocabulary_sizes: tokens in `vocab/<column>.txt`, most frequent first.
+      boundaries: rising bucket boundaries, rounded to float32.
+      moments: mean and standard deviation after the column's log scaling.
+    """
+
+    vocabulary_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    boundaries: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    moments: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+
+    def save(self, directory: str | pathlib.Path) -> None:
+        """Writes `encoding.json`; the vocabularies are files of their own."""
+        path = pathlib.Path(directory) / _TABLES
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: str | pathlib.Path) -> EncodingTables:
+        """Reads `encoding.json`."""
+        raw = json.loads((pathlib.Path(directory) / _TABLES).read_text(encoding="utf-8"))
+        raw["moments"] = {name: tuple(pair) for name, pair in raw["moments"].items()}
+        return cls(**raw)
+
+
+def vocabulary_path(directory: str | pathlib.Path, column: str) -> pathlib.Path:
+    """Where the vocabulary of `column` is kept: one token a line."""
+    return pathlib.Path(directory) / _VOCABULARIES / f"{column}.txt"
+
+
+def copy_encoding(source: str | pathlib.Path, target: str | pathlib.Path) -> None:
+    """Copies spec, tables and vocabularies, so that a run can be exported without its data."""
+    source, target = pathlib.Path(source), pathlib.Path(target)
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (_SPEC, _TABLES):
+        shutil.copyfile(source / name, target / name)
+    shutil.copytree(source / _VOCABULARIES, target / _VOCABULARIES, dirs_exist_ok=True)
+
+
+class Encoder(tf.Module):
+    """Encodes raw columns by a spec and the tables of its training split.
+
+    >>> encoder = Encoder.load("prepared/")
+    >>> encoder({"user_id": tf.constant([7, 8]), "age": tf.constant([31.0, float("nan")]), ...})
+    """
+
+    def __init__(self, spec: ClickLogSpec, tables: EncodingTables, directory: str | pathlib.Path):
+        """`directory` holds the vocabularies (see `vocabulary_path`)."""
+        super().__init__(name="encoder")
+        self.spec = spec
+        self.tables = tables
+        self._lookups = {
+            column.name: _vocabulary_table(column, vocabulary_path(directory, column.name))
+            for column in spec.encoded_columns
+            if column.encoding == "vocabulary"
+        }
+
+    @classmethod
+    def load(cls, directory: str | pathlib.Path) -> Encoder:
+        """The encoder of a prepared data set, or of a run's copy of its encoding."""
+        spec = read_spec(pathlib.Path(directory) / _SPEC)
+        return cls(spec, EncodingTables.load(directory), directory)
+
+    def encode_values(self, column: ColumnSpec, values: tf.Tensor) -> tf.Tensor:
+        """Encodes raw values of any shape, element by element.
+
+        Returns:
+          int64 ids in `[0, cardinality)`, or float32 for a numeric column.
+        """
+        column = _encoding_of(column, self.spec)
+        values = tf.cast(values, raw_dtype(column))
+        missing = is_missing(values)
+        if column.default is not None:
+            values = tf.where(missing, tf.cast(column.default, values.dtype), values)
+            missing = is_missing(values)
+        if column.is_numeric:
+            return tf.where(missing, 0.0, self._scale(column, values))
+        return tf.where(missing, tf.zeros_like(missing, tf.int64), self._ids(column, values))
+
+    def __call__(self, raw: Mapping[str, tf.Tensor | tf.RaggedTensor]) -> dict[str, tf.Tensor]:
+        """Encodes the model's columns.
+
+        Args:
+          raw: column name -> raw values `[batch]`, for lists a ragged `[batch, None]`.
+
+        Returns:
+          column name -> `[batch]`, for lists `[batch, max_length]` padded with id 0.
+        """
+        encoded = {}
+        for column in self.spec.model_columns:
+            values = raw[column.name]
+            if column.is_list:
+                values = shorten(column, values)
+                values = values.with_flat_values(self.encode_values(column, values.flat_values))
+                encoded[column.name] = values.to_tensor(0, shape=[None, column.max_length])
+            else:
+                encoded[column.name] = self.encode_values(column, values)
+        return encoded
+
+    def cardinality(self, column: ColumnSpec) -> int:
+        """Number of ids of a categorical column, id 0 included."""
+        column = self.spec.owner(column)
+        if column.encoding == "vocabulary":
+            return 1 + column.num_oov + self.tables.vocabulary_sizes[column.name]
+        if column.encoding == "hash":
+            return 1 + column.num_buckets
+        if column.encoding == "identity":
+            return 2 + column.num_values
+        return 2 + len(self._boundaries(column))
+
+    @property
+    def model_features(self) -> tuple[ModelFeature, ...]:
+        """What a backbone is built from, in the order of the spec."""
+        features = []
+        for column in self.spec.model_columns:
+            owner = self.spec.owner(column)
+            if column.is_numeric:
+                features.append(ModelFeature(column.name, "numeric", role=column.role))
+            else:
+                features.append(
+                    ModelFeature(
+                        column.name,
+                        "categorical",
+                        cardinality=self.cardinality(column),
+                        dim=owner.dim,
+                        length=column.max_length,
+                        table=owner.name,
+                        role=column.role,
+                    )
+                )
+        return tuple(features)
+
+    @property
+    def num_groups(self) -> int:
+        """Number of user groups; 1 for a log without a group column."""
+        return self.cardinality(self.spec.group) - 1 if self.spec.group else 1
+
+    def encode_group(self, values: tf.Tensor) -> tf.Tensor:
+        """Group index in `[0, num_groups)`; a user without a group joins the first."""
+        return tf.maximum(self.encode_values(self.spec.group, values) - 1, 0)
+
+    def group_names(self) -> list[str]:
+        """A readable name for each group."""
+        group = self.spec.group
+        if group is None:
+            return ["all"]
+        if group.encoding == "buckets":
+            edges = [f"{edge:g}" for edge in self._boundaries(group)]
+            inner = [f"{low} to <{high}" for low, high in zip(edges, edges[1:], strict=False)]
+            return [f"<{edges[0]}", *inner, f">={edges[-1]}"]
+        if group.encoding == "vocabulary":
+            tokens = self._vocabulary(group.name)
+            return [*(f"other {i}" if i else "other" for i in range(group.num_oov)), *tokens]
+        first = ["other"] if group.encoding == "identity" else []
+        return first + [str(i) for i in range(self.num_groups - len(first))]
+
+    def _vocabulary(self, name: str) -> list[str]:
+        keys, indices = self._lookups[name].export()
+        ordered = tf.gather(keys, tf.argsort(indices))
+        return [_text(key) for key in ordered.numpy()]
+
+    def _boundaries(self, column: ColumnSpec) -> list[float]:
+        return list(column.boundaries or self.tables.boundaries[column.name])
+
+    def _ids(self, column: ColumnSpec, values: tf.Tensor) -> tf.Tensor:
+        if column.encoding == "vocabulary":
+            index = self._lookups[column.name].lookup(values)
+            if column.num_oov == 1:
+                oov = tf.ones_like(index)
+            else:
+                oov = 1 + tf.strings.to_hash_bucket_fast(canonical(values), column.num_oov)
+            return tf.where(index < 0, oov, 1 + column.num_oov + index)
+        if column.encoding == "hash":
+            return 1 + tf.strings.to_hash_bucket_fast(canonical(values), column.num_buckets)
+        if column.encoding == "identity":
+            known = (values >= 0) & (values < column.num_values)
+            return tf.where(known, 2 + values, 1)
+        edges = tf.constant(self._boundaries(column), tf.float32)
+        flat = tf.reshape(tf.cast(values, tf.float32), [-1])
+        bucket = tf.searchsorted(edges, flat, side="right", out_type=tf.int64)
+        return 1 + tf.reshape(bucket, tf.shape(values))
+
+    def _scale(self, column: ColumnSpec, values: tf.Tensor) -> tf.Tensor:
+        values = tf.cast(values, tf.float32)
+        if column.scaling in ("log", "log_standard"):
+            values = tf.sign(values) * tf.math.log1p(tf.abs(values))
+        if column.scaling in ("standard", "log_standard"):
+            mean, deviation = self.tables.moments[column.name]
+            values = (values - mean) / (deviation or 1.0)
+        return values
+
+
+def _encoding_of(column: ColumnSpec, spec: ClickLogSpec) -> ColumnSpec:
+    """The column whose encoding applies to `column`, with `column`'s own default."""
+    if column.shares is None:
+        return column
+    return spec.owner(column).model_copy(update={"default": column.default})
+
+
+def raw_dtype(column: ColumnSpec) -> tf.DType:
+    """dtype of the column's raw values."""
+    return _DTYPES[column.type]
+
+
+def missing_value(column: ColumnSpec) -> str | int | float:
+    """The raw value that stands for a missing one."""
+    return _MISSING[column.type]
+
+
+def is_missing(values: tf.Tensor) -> tf.Tensor:
+    """Where raw values are missing."""
+    if values.dtype == tf.string:
+        return tf.equal(values, "")
+    if values.dtype.is_integer:
+        return tf.equal(values, INT_MISSING)
+    return tf.math.is_nan(values)
+
+
+def canonical(values: tf.Tensor) -> tf.Tensor:
+    """Ids as the strings that are hashed: 29, never 29.0."""
+    return values if values.dtype == tf.string else tf.strings.as_string(values)
+
+
+def shorten(column: ColumnSpec, values: tf.RaggedTensor) -> tf.RaggedTensor:
+    """Keeps the first or last `max_length` elements of each row of a ragged `[batch, None]`."""
+    if column.keep == "first":
+        return values[:, : column.max_length]
+    return values[:, -column.max_length :]
+
+
+def _vocabulary_table(column: ColumnSpec, path: pathlib.Path) -> tf.lookup.StaticHashTable:
+    if not path.exists():
+        raise FileNotFoundError(
+            f"Column '{column.name}' needs its vocabulary. Received: no file {path}. Expected: "
+            "a directory written by `clsd-prepare`, or the `encoding` folder of a run."
+        )
+    initializer = tf.lookup.TextFileInitializer(
+        str(path),
+        key_dtype=raw_dtype(column),
+        key_index=tf.lookup.TextFileIndex.WHOLE_LINE,
+        value_dtype=tf.int64,
+        value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
+    )
+    return tf.lookup.StaticHashTable(initializer, default_value=-1)
+
+
+def _text(key: object) -> str:
+    return key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)

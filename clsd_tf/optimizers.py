@@ -1,0 +1,158 @@
+"""Row-wise Adagrad for embedding tables, and the default pairing of it with Adam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+import tf_keras as keras
+
+LearningRate = float | keras.optimizers.schedules.LearningRateSchedule
+
+
+@keras.saving.register_keras_serializable(package="clsd_tf")
+class RowwiseAdagrad(keras.optimizers.Optimizer):
+    """Adagrad with one accumulator per row of a table instead of one per entry.
+
+        accumulator[r] += mean over entries of g[r]^2
+        table[r]       -= learning_rate * g[r] / (sqrt(accumulator[r]) + epsilon)
+
+    This is the exact row-wise Adagrad of FBGEMM and TorchRec. A sparse gradient reads and writes
+    the rows of the batch only, whatever the size of the table; repeated rows are summed before they
+    are squared. A dense gradient does the same to all rows. Entries of a vector, and a scalar, are
+    rows of their own.
+
+    The initial accumulator is small on purpose: gradients of a batch mean are tiny, and the 0.1 of
+    `keras.optimizers.Adagrad` would all but stop the embeddings.
+
+    Args:
+      learning_rate: float or schedule. Defaults to 0.03.
+      initial_accumulator_value: >= 0. Defaults to 1e-8.
+      epsilon: > 0; keeps rows without any gradient finite. Defaults to 1e-10.
+      name: name of the optimizer.
+    """
+
+    def __init__(
+        self,
+        learning_rate: LearningRate = 0.03,
+        initial_accumulator_value: float = 1e-8,
+        epsilon: float = 1e-10,
+        name: str = "RowwiseAdagrad",
+    ):
+        """See the class."""
+        if initial_accumulator_value < 0.0 or not epsilon > 0.0:
+            raise ValueError(
+                "`initial_accumulator_value` must be >= 0 and `epsilon` > 0. Received: "
+                f"initial_accumulator_value={initial_accumulator_value}, epsilon={epsilon}. "
+                "The defaults are 1e-8 and 1e-10."
+            )
+        # Any weight decay but None, 0 included, rewrites the whole table at every step.
+        super().__init__(name=name, weight_decay=None, jit_compile=False)
+        self._learning_rate = self._build_learning_rate(learning_rate)
+        self.initial_accumulator_value = initial_accumulator_value
+        self.epsilon = epsilon
+
+    def build(self, var_list: Sequence[tf.Variable]) -> None:
+        """Creates the accumulators, [rows] each."""
+        super().build(var_list)
+        if getattr(self, "_built", False):
+            return
+        self._built = True
+        self._accumulators = [
+            self.add_variable_from_reference(
+                variable,
+                "accumulator",
+                initial_value=tf.fill(
+                    variable.shape[:1],
+                    tf.constant(self.initial_accumulator_value, variable.dtype),
+                ),
+            )
+            for variable in var_list
+        ]
+
+    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
+        """Updates `variable`; the base class has summed repeated rows of a sparse gradient."""
+        accumulator = self._accumulators[self._index_dict[self._var_key(variable)]]
+        rank = variable.shape.rank
+        if isinstance(gradient, tf.IndexedSlices):
+            values, rows = gradient.values, gradient.indices
+            accumulator.scatter_add(tf.IndexedSlices(_mean_square(values, rank), rows))
+            step = self._step(values, tf.gather(accumulator, rows), rank)
+            variable.scatter_sub(tf.IndexedSlices(step, rows))
+        else:
+            accumulator.assign_add(_mean_square(gradient, rank))
+            variable.assign_sub(self._step(gradient, accumulator, rank))
+
+    def get_config(self) -> dict[str, object]:
+        """See `keras.optimizers.Optimizer`."""
+        return {
+            "name": self.name,
+            "learning_rate": self._serialize_hyperparameter(self._learning_rate),
+            "initial_accumulator_value": self.initial_accumulator_value,
+            "epsilon": self.epsilon,
+        }
+
+    def _step(self, gradient: tf.Tensor, accumulator: tf.Tensor, rank: int) -> tf.Tensor:
+        rate = tf.cast(self.learning_rate, gradient.dtype) / (tf.sqrt(accumulator) + self.epsilon)
+        return gradient * (tf.reshape(rate, [-1] + [1] * (rank - 1)) if rank > 1 else rate)
+
+
+def default_optimizer(
+    layers: keras.layers.Layer | Sequence[keras.layers.Layer],
+    *,
+    learning_rate: LearningRate = 1e-3,
+    embedding_learning_rate: LearningRate = 0.03,
+) -> tfrs.experimental.optimizers.CompositeOptimizer:
+    """Adam for dense weights and `RowwiseAdagrad` for embedding tables.
+
+    A table is a variable listed by the attribute `embedding_variables` (a sequence, or a method
+    that returns one) of one of the layers or their sublayers. It is looked up when gradients are
+    applied, so the layers need not be built yet. Without any table, Adam does everything.
+
+    Args:
+      layers: the backbone, or all layers that hold trainable variables.
+      learning_rate: of the dense weights: float or schedule.
+      embedding_learning_rate: of the tables: float or schedule.
+
+    Returns:
+      An optimizer for `compile` or `apply_gradients`. Its parts are `optimizers`: Adam, then
+      RowwiseAdagrad.
+    """
+    layers = [layers] if isinstance(layers, tf.Module) else list(layers)
+
+    def tables() -> list[tf.Variable]:
+        return _unique(
+            variable
+            for layer in layers
+            for module in (layer, *layer.submodules)
+            for variable in _embedding_variables(module)
+        )
+
+    def dense() -> list[tf.Variable]:
+        sparse = {variable.ref() for variable in tables()}
+        trainable = (variable for layer in layers for variable in layer.trainable_variables)
+        return [variable for variable in _unique(trainable) if variable.ref() not in sparse]
+
+    # Adam is first because the pair counts its iterations by the first one, which must not be idle.
+    return tfrs.experimental.optimizers.CompositeOptimizer(
+        [
+            (keras.optimizers.Adam(learning_rate), dense),
+            (RowwiseAdagrad(embedding_learning_rate), tables),
+        ]
+    )
+
+
+def _mean_square(gradient: tf.Tensor, rank: int) -> tf.Tensor:
+    """Returns the mean square of each row: [rows, ...] -> [rows]."""
+    return tf.reduce_mean(tf.square(gradient), axis=list(range(1, rank)))
+
+
+def _embedding_variables(module: tf.Module) -> Sequence[tf.Variable]:
+    variables: Sequence[tf.Variable] | Callable[[], Sequence[tf.Variable]]
+    variables = getattr(module, "embedding_variables", ())
+    return variables() if callable(variables) else variables
+
+
+def _unique(variables: Iterable[tf.Variable]) -> list[tf.Variable]:
+    return [reference.deref() for reference in dict.fromkeys(v.ref() for v in variables)]
