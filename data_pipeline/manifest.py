@@ -1,0 +1,113 @@
+"""What a prepared directory holds: its manifest, read and written, with errors that explain."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Literal, get_args
+
+Layout = Literal["columnar", "row"]
+_FILE = "manifest.json"
+
+
+class ShardError(RuntimeError):
+    """Shards that are missing, cut short, damaged, or not what their manifest says."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardInfo:
+    """One shard as it was written.
+
+    Attributes:
+      file: name inside the prepared directory.
+      split: "train", "valid" or "test".
+      rows: impressions in it.
+      bytes: size of the file.
+      sha256: checksum of the file, hexadecimal.
+    """
+
+    file: str
+    split: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """`manifest.json` of a prepared directory.
+
+    Attributes:
+      name: name of the spec.
+      layout: how records are laid out, see `data_pipeline.shard_format`.
+      block_rows: impressions in a record of the columnar layout; the last of a shard has fewer.
+      rows: split -> impressions; a split without rows has a 0 and no shard.
+      shards: in the order of their rows.
+      source: files that were read, each with `file` and `bytes`.
+      noise: what was planted, or None.
+      versions: package -> version that wrote the shards.
+    """
+
+    name: str
+    layout: Layout
+    block_rows: int
+    rows: dict[str, int]
+    shards: tuple[ShardInfo, ...]
+    source: tuple[dict[str, str | int], ...] = ()
+    noise: dict[str, object] | None = None
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.layout not in get_args(Layout):
+            raise ValueError(
+                f"Unknown shard layout. Received: {self.layout!r}. Expected one of: "
+                f"{', '.join(get_args(Layout))}."
+            )
+
+    @classmethod
+    def load(cls, directory: str | pathlib.Path) -> Manifest:
+        """Reads the manifest of `directory`.
+
+        Raises:
+          ShardError: `directory` is not a prepared data set, or its manifest is damaged.
+        """
+        path = pathlib.Path(directory) / _FILE
+        hint = "Expected: an `--output_dir` of `clsd-prepare`; prepare the log first."
+        if not path.parent.is_dir():
+            raise ShardError(
+                f"There is no prepared data set. Received: no folder {directory}. {hint}"
+            )
+        if not path.is_file():
+            found = ", ".join(sorted(p.name for p in path.parent.iterdir())[:5]) or "nothing"
+            raise ShardError(
+                f"Not a prepared data set: {directory} has no {_FILE}. Received: a folder with "
+                f"{found}. {hint}"
+            )
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            shards = tuple(ShardInfo(**shard) for shard in raw.pop("shards"))
+            source = tuple(raw.pop("source", ()))
+            return cls(shards=shards, source=source, **raw)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ShardError(
+                f"{path} is not a manifest of this version. Received: {error}. Prepare the log "
+                "again with `--overwrite`."
+            ) from error
+
+    def save(self, directory: str | pathlib.Path) -> pathlib.Path:
+        """Writes `manifest.json` beside the shards, whole or not at all; returns its path."""
+        path = pathlib.Path(directory) / _FILE
+        beside = path.with_name(_FILE + ".tmp")
+        beside.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
+        os.replace(beside, path)
+        return path
+
+    def of_split(self, split: str) -> tuple[ShardInfo, ...]:
+        """The shards of `split`, none if it has no rows. Raises ValueError if there is no split."""
+        if split not in self.rows:
+            raise ValueError(
+                f"Unknown split. Received: {split!r}. The data set has: {', '.join(self.rows)}."
+            )
+        return tuple(shard for shard in self.shards if shard.split == split)

@@ -1,0 +1,220 @@
+"""Shards -> `tf.data.Dataset` of (features, label, weight), in an order that can be replayed.
+
+    train = make_dataset("prepared", "train", 4096, seed=1, epochs=2)
+    with read_errors("prepared"):
+        model.fit(train)
+
+Rows were shuffled when they were written. Each epoch reads the files in another order, several at
+a time, and permutes rows inside a window of many blocks. All of it follows from (seed, epoch), so
+that an interrupted run goes on with `skip_batches` where it was.
+"""
+
+from __future__ import annotations
+
+import math
+import pathlib
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from clsd_tf.features import GROUP, LABEL, ROW, USER, WEIGHT
+from clsd_tf.spec import read_spec
+from data_pipeline.integrity import check_sizes, read_errors, verify
+from data_pipeline.manifest import Manifest, ShardError
+from data_pipeline.shard_format import ShardFeature, parse_blocks, parse_rows, shard_features
+from data_pipeline.sharing import ShardPart, worker_share
+
+__all__ = [
+    "ShardError",
+    "make_dataset",
+    "read_errors",
+    "steps_per_epoch",
+    "verify",
+]
+
+# Rows that are permuted together: as good as a full shuffle where rows were shuffled when written.
+_WINDOW_ROWS = 65536
+_OPEN_FILES = 8
+_SPEC = "spec.toml"
+
+
+def make_dataset(
+    directory: str | pathlib.Path,
+    split: str,
+    batch_size: int,
+    *,
+    shuffle: bool | None = None,
+    seed: int = 0,
+    epochs: int = 1,
+    skip_batches: int = 0,
+    num_workers: int = 1,
+    worker_index: int = 0,
+    columns: Sequence[str] | None = None,
+    extra_columns: Sequence[str] = (),
+    drop_remainder: bool = False,
+) -> tf.data.Dataset:
+    """Reads a split of a prepared data set, either layout.
+
+    Args:
+      directory: output of `clsd-prepare`.
+      split: "train", "valid" or "test".
+      batch_size: rows in a batch of this worker; the last batch of each epoch may be smaller.
+      shuffle: whether to change the order from epoch to epoch; None: for "train" only. Without it
+        rows come in the order of `keys/`.
+      seed: of the order.
+      epochs: passes over the data.
+      skip_batches: batches that were consumed before; the rest is what would have followed them.
+        Whole epochs are skipped without reading.
+      num_workers: workers that share the rows, each row going to exactly one of them: by file if
+        there are enough, else record by record of every file.
+      worker_index: which of them this is.
+      columns: model columns to read, None for all.
+      extra_columns: satisfaction columns and `_row`, read only on request.
+      drop_remainder: whether to leave out a smaller last batch.
+
+    Returns:
+      Dataset of (features, label, weight). Features: name -> int64 ids `[batch]`, for lists
+      `[batch, length]`, float32 `[batch]` for numeric columns; `_group` and `_user` int64
+      `[batch]`; of the extra columns, satisfaction float32 and `_row` int64 `[batch]`. Label and
+      weight: float32 `[batch]`.
+
+    Raises:
+      ShardError: not a prepared data set, or a shard is missing or cut short.
+      ValueError: an argument is out of range, or names what the data set does not have.
+    """
+    manifest = Manifest.load(directory)
+    features = _select(directory, columns, extra_columns)
+    share = worker_share(manifest, split, num_workers, worker_index)
+    check_sizes(directory, [part.shard for part in share])
+    steps = steps_per_epoch(
+        directory, split, batch_size, num_workers, worker_index, drop_remainder=drop_remainder
+    )
+    total = steps * epochs
+    if epochs < 0 or not 0 <= skip_batches <= total:
+        raise ValueError(
+            f"`epochs` must be >= 0 and `skip_batches` between 0 and the {total} batches of them. "
+            f"Received: epochs={epochs}, skip_batches={skip_batches}."
+        )
+    shuffle = split == "train" if shuffle is None else shuffle
+    skip_epochs, skip_steps = divmod(skip_batches, steps) if steps else (0, 0)
+    records = _record_reader(directory, share)
+
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        order = tf.random.fold_in(tf.constant([seed, 0], tf.int64), epoch) if shuffle else None
+        windows = _windows(records(order), manifest, features, order)
+        batches = windows.rebatch(batch_size, drop_remainder=drop_remainder)
+        return batches.skip(tf.where(epoch == skip_epochs, tf.constant(skip_steps, tf.int64), 0))
+
+    dataset = tf.data.Dataset.range(skip_epochs, epochs).flat_map(one_epoch)
+    dataset = dataset.map(_finisher(manifest, features), num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(total - skip_batches))
+    options = tf.data.Options()
+    options.deterministic = True
+    if num_workers > 1:  # the rows are divided already
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.prefetch(2).with_options(options)
+
+
+def steps_per_epoch(
+    directory: str | pathlib.Path,
+    split: str,
+    batch_size: int,
+    num_workers: int = 1,
+    worker_index: int = 0,
+    *,
+    drop_remainder: bool = False,
+) -> int:
+    """Batches that `make_dataset` yields in an epoch. Workers may differ: train for the fewest."""
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` must be >= 1. Received: {batch_size}.")
+    share = worker_share(Manifest.load(directory), split, num_workers, worker_index)
+    rows = sum(part.rows for part in share)
+    return rows // batch_size if drop_remainder else math.ceil(rows / batch_size)
+
+
+def _select(
+    directory: str | pathlib.Path, columns: Sequence[str] | None, extra_columns: Sequence[str]
+) -> list[ShardFeature]:
+    """The features of a shard that have to be parsed."""
+    spec = read_spec(pathlib.Path(directory) / _SPEC)
+    model = [column.name for column in spec.model_columns]
+    extra = [*(column.name for column in spec.with_role("satisfaction")), ROW]
+    wanted = model if columns is None else list(columns)
+    choices = (("columns", wanted, model), ("extra_columns", extra_columns, extra))
+    for argument, names, known in choices:
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(
+                f"`{argument}` names what the shards do not hold there. Received: "
+                f"{', '.join(unknown)}. They hold: {', '.join(known)}."
+            )
+    names = {*wanted, *extra_columns, LABEL, WEIGHT, GROUP, USER}
+    return [feature for feature in shard_features(spec) if feature.name in names]
+
+
+def _record_reader(
+    directory: str | pathlib.Path, share: Sequence[ShardPart]
+) -> Callable[[tf.Tensor | None], tf.data.Dataset]:
+    """Reads the records of `share`: file by file, or in an order drawn with a seed."""
+    paths = tf.constant([str(pathlib.Path(directory) / p.shard.file) for p in share], tf.string)
+    first = tf.constant([part.first for part in share], tf.int64)
+    every = tf.constant([part.every for part in share], tf.int64)
+
+    def records_of(path: tf.Tensor, first: tf.Tensor, every: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.TFRecordDataset(path).shard(every, first)
+
+    def read(seed: tf.Tensor | None) -> tf.data.Dataset:
+        parts = (paths, first, every)
+        if seed is None:
+            return tf.data.Dataset.from_tensor_slices(parts).flat_map(records_of)
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(share)), seed)
+        parts = tf.nest.map_structure(lambda values: tf.gather(values, order), parts)
+        return tf.data.Dataset.from_tensor_slices(parts).interleave(
+            records_of,
+            cycle_length=_OPEN_FILES,
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+
+    return read
+
+
+def _windows(
+    records: tf.data.Dataset,
+    manifest: Manifest,
+    features: Sequence[ShardFeature],
+    seed: tf.Tensor | None,
+) -> tf.data.Dataset:
+    """Tables of many rows: parsed ones (columnar) or serialized ones (row), each permuted."""
+    columnar = manifest.layout == "columnar"
+    windows = records.batch(
+        max(1, _WINDOW_ROWS // manifest.block_rows) if columnar else _WINDOW_ROWS
+    )
+
+    def window(number: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor] | tf.Tensor:
+        table = parse_blocks(serialized, features) if columnar else serialized
+        if seed is None:
+            return table
+        rows = tf.shape(tf.nest.flatten(table)[0])[0]
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(rows), tf.random.fold_in(seed, number)
+        )
+        return tf.nest.map_structure(lambda values: tf.gather(values, order), table)
+
+    return windows.enumerate().map(window, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _finisher(
+    manifest: Manifest, features: Sequence[ShardFeature]
+) -> Callable[..., tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]]:
+    """What makes (features, label, weight) of a batch."""
+
+    def finish(**table: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        batch = {
+            f.name: table[f.name] if f.is_float else tf.cast(table[f.name], tf.int64)
+            for f in features
+        }
+        return batch, tf.cast(batch.pop(LABEL), tf.float32), batch.pop(WEIGHT)
+
+    if manifest.layout == "row":
+        return lambda serialized: finish(**parse_rows(serialized, features))
+    return lambda table: finish(**table)

@@ -1,0 +1,189 @@
+"""How impressions are laid out in a TFRecord: two layouts, written and read in one place.
+
+`columnar`: one `tf.train.Example` holds a block of rows, and each feature is one bytes value, the
+little-endian array of the block (lists `[rows, length]`, padded with id 0). `row`: one Example
+holds one row as int64 and float lists, as TFX expects them (lists without their padding).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from clsd_tf.features import GROUP, LABEL, ROW, USER, WEIGHT, ClickLogSpec, ColumnSpec
+from data_pipeline.manifest import Layout
+
+# Field of `Feature` and its message, for ids and for floats.
+_ROW_KINDS = {False: ("int64_list", "Int64List"), True: ("float_list", "FloatList")}
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardFeature:
+    """One feature of a shard.
+
+    Attributes:
+      name: column name or one of the reserved names of `clsd_tf.features`.
+      dtype: dtype in the columnar layout: "int32", "int64" or "float32".
+      length: elements in a row of a list, None for a scalar.
+    """
+
+    name: str
+    dtype: str
+    length: int | None = None
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the row layout keeps it as a float list."""
+        return self.dtype == "float32"
+
+
+def shard_features(spec: ClickLogSpec) -> tuple[ShardFeature, ...]:
+    """Everything a shard of a log with this `spec` holds, in the order it is written."""
+    columns = tuple(
+        ShardFeature(column.name, _stored_dtype(spec, column), column.max_length)
+        for column in spec.model_columns
+    )
+    reserved = (
+        ShardFeature(LABEL, "int32"),
+        ShardFeature(WEIGHT, "float32"),
+        ShardFeature(GROUP, "int32"),
+        ShardFeature(USER, "int64"),
+        ShardFeature(ROW, "int64"),
+    )
+    satisfaction = tuple(ShardFeature(c.name, "float32") for c in spec.with_role("satisfaction"))
+    return columns + reserved + satisfaction
+
+
+def _stored_dtype(spec: ClickLogSpec, column: ColumnSpec) -> str:
+    owner = spec.owner(column)
+    if owner.is_numeric:
+        return "float32"
+    # Only declared sizes can pass 32 bits. `+ 2` is for the ids of missing and unknown values.
+    declared = owner.num_buckets or owner.num_values or 0
+    return "int64" if declared + 2 >= 2**31 else "int32"
+
+
+class Serializer:
+    """Turns rows into the records of a shard."""
+
+    def __init__(self, features: Sequence[ShardFeature], layout: Layout, block_rows: int):
+        """`block_rows`: rows in a columnar record."""
+        self._features = tuple(features)
+        self._layout = layout
+        self._block_rows = block_rows
+        signature = [_row_spec(feature) for feature in self._features]
+        self._serialize_rows = tf.function(self._row_examples, input_signature=[signature])
+
+    def __call__(self, arrays: Mapping[str, np.ndarray]) -> Iterator[bytes]:
+        """Yields records; the last block holds what remains.
+
+        Args:
+          arrays: feature name -> `[rows]`, for lists `[rows, length]` padded with id 0.
+        """
+        if self._layout == "row":
+            values = [arrays[f.name].astype(_row_dtype(f)) for f in self._features]
+            yield from self._serialize_rows(values).numpy()
+        else:
+            yield from self._serialize_blocks(arrays)
+
+    def _serialize_blocks(self, arrays: Mapping[str, np.ndarray]) -> Iterator[bytes]:
+        stored = {f.name: arrays[f.name].astype(_stored_order(f)) for f in self._features}
+        for start in range(0, len(arrays[ROW]), self._block_rows):
+            example = tf.train.Example()
+            for name, values in stored.items():
+                block = values[start : start + self._block_rows].tobytes()
+                example.features.feature[name].bytes_list.value.append(block)
+            yield example.SerializeToString(deterministic=True)
+
+    def _row_examples(self, columns: list[tf.Tensor]) -> tf.Tensor:
+        """Examples `[rows]`, built from the inside out by the op that encodes protos.
+
+        It is 40 times faster than a Python object for each row and writes the same bytes.
+        """
+        entries = []
+        for feature, values in zip(self._features, columns, strict=True):
+            if feature.length is None:
+                values = values[:, tf.newaxis]
+                sizes = tf.ones_like(values, tf.int32)
+            else:
+                # What follows the last id is padding; an id 0 before it is a missing element.
+                places = tf.range(1, feature.length + 1)
+                sizes = tf.reduce_max(tf.where(values != 0, places, 0), axis=1, keepdims=True)
+            kind, message = _ROW_KINDS[feature.is_float]
+            value = tf.io.encode_proto(sizes, [values], ["value"], f"tensorflow.{message}")
+            value = _nest([value], [kind], "Feature")
+            key = tf.fill(tf.shape(value), feature.name)
+            entries.append(_nest([key, value], ["key", "value"], "Features.FeatureEntry"))
+        sizes = tf.fill([tf.shape(entries[0])[0], 1], len(entries))
+        inner = tf.io.encode_proto(
+            sizes, [tf.stack(entries, axis=1)], ["feature"], "tensorflow.Features"
+        )
+        return _nest([inner], ["features"], "Example")
+
+
+def parse_blocks(serialized: tf.Tensor, features: Sequence[ShardFeature]) -> dict[str, tf.Tensor]:
+    """Parses columnar records and puts their rows one after the other.
+
+    Args:
+      serialized: string `[blocks]`.
+      features: what to parse; the rest is skipped.
+
+    Returns:
+      feature name -> `[rows]`, for lists `[rows, length]`, in the stored dtype.
+    """
+    parsed = tf.io.parse_example(
+        serialized, {f.name: tf.io.FixedLenFeature([], tf.string) for f in features}
+    )
+    columns = {}
+    for feature in features:
+        # Blocks may differ in length, so they are joined as bytes before they are decoded.
+        joined = tf.strings.reduce_join(parsed[feature.name])
+        values = tf.io.decode_raw(joined, feature.dtype, little_endian=True)
+        columns[feature.name] = tf.reshape(values, _shape(feature))
+    return columns
+
+
+def parse_rows(serialized: tf.Tensor, features: Sequence[ShardFeature]) -> dict[str, tf.Tensor]:
+    """Parses records of the row layout: string `[rows]` to what `parse_blocks` returns.
+
+    Integers come as int64.
+    """
+    config = {}
+    for feature in features:
+        dtype = _row_dtype(feature)
+        if feature.length is None:
+            config[feature.name] = tf.io.FixedLenFeature([], dtype)
+        else:
+            config[feature.name] = tf.io.RaggedFeature(dtype)
+    parsed = tf.io.parse_example(serialized, config)
+    return {
+        f.name: parsed[f.name].to_tensor(0, shape=[None, f.length]) if f.length else parsed[f.name]
+        for f in features
+    }
+
+
+def _nest(values: Sequence[tf.Tensor], fields: Sequence[str], message: str) -> tf.Tensor:
+    """One message around one value for each field: strings `[rows]` to strings `[rows]`."""
+    sizes = tf.ones([tf.shape(values[0])[0], len(fields)], tf.int32)
+    columns = [value[:, tf.newaxis] for value in values]
+    return tf.io.encode_proto(sizes, columns, list(fields), f"tensorflow.{message}")
+
+
+def _shape(feature: ShardFeature) -> list[int]:
+    return [-1] if feature.length is None else [-1, feature.length]
+
+
+def _row_dtype(feature: ShardFeature) -> str:
+    return "float32" if feature.is_float else "int64"
+
+
+def _row_spec(feature: ShardFeature) -> tf.TensorSpec:
+    shape = [None] if feature.length is None else [None, feature.length]
+    return tf.TensorSpec(shape, _row_dtype(feature))
+
+
+def _stored_order(feature: ShardFeature) -> np.dtype:
+    return np.dtype(feature.dtype).newbyteorder("<")

@@ -1,0 +1,162 @@
+"""Writes the shards of a split: raw Arrow batches in, encoded TFRecord files and their keys out.
+
+Rows keep their order: shard 0 holds the first run of them, and so on. Beside each shard,
+`keys/<stem>.parquet` holds in the same order what an encoded row no longer tells: `_row`, the raw
+user, item and timestamp under their column names, and `_day`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tensorflow as tf
+
+from clsd_tf.encoding import Encoder
+from clsd_tf.features import ROW, ClickLogSpec
+from data_pipeline.arrow_encoding import DAY, encode_table
+from data_pipeline.manifest import Layout, ShardError, ShardInfo
+from data_pipeline.shard_format import Serializer, shard_features
+
+BLOCK_ROWS = 1024
+# Rows encoded at a time: enough to hide the cost of a TensorFlow call, small enough for the cache.
+_CHUNK_BLOCKS = 32
+_KEYS = "keys"
+
+
+def write_split(
+    batches: Iterable[pa.RecordBatch],
+    directory: str | pathlib.Path,
+    split: str,
+    encoder: Encoder,
+    *,
+    rows: int,
+    num_shards: int,
+    layout: Layout = "columnar",
+    block_rows: int = BLOCK_ROWS,
+    progress: Callable[[int], None] | None = None,
+) -> list[ShardInfo]:
+    """Writes the rows of one split in the given order, in contiguous runs of nearly equal length.
+
+    Args:
+      batches: `_row`, the spec's encoded columns, user, item, timestamp, label, weight and
+        satisfaction columns by name, and `_day`; of any size.
+      directory: of the data set; made if it does not exist.
+      split: "train", "valid" or "test".
+      encoder: of the data set.
+      rows: how many rows `batches` yields.
+      num_shards: at most this many files; with fewer rows, one row a file.
+      layout: see `data_pipeline.shard_format`.
+      block_rows: rows in a columnar record.
+      progress: called with the number of rows that were added.
+
+    Returns:
+      One entry a shard, in order; none if there are no rows.
+
+    Raises:
+      ShardError: `batches` yields another number of rows, or rows that cannot be encoded.
+    """
+    if num_shards < 1 or block_rows < 1 or rows < 0:
+        raise ValueError(
+            "`num_shards` and `block_rows` must be >= 1 and `rows` >= 0. Received: "
+            f"num_shards={num_shards}, block_rows={block_rows}, rows={rows}."
+        )
+    serializer = Serializer(shard_features(encoder.spec), layout, block_rows)
+    stream = _RowStream(batch for batch in batches if batch.num_rows)
+    num_shards = min(num_shards, rows)
+    written = []
+    for index in range(num_shards):
+        stem = f"{split}-{index:05d}-of-{num_shards:05d}"
+        length = (index + 1) * rows // num_shards - index * rows // num_shards
+        chunks = stream.take(length, block_rows * _CHUNK_BLOCKS)
+        path = pathlib.Path(directory) / f"{stem}.tfrecord"
+        written.append(_write_shard(chunks, path, split, encoder, serializer, progress))
+    found = sum(shard.rows for shard in written) + stream.remaining()
+    if found != rows:
+        raise ShardError(f"Split '{split}' was announced with {rows} rows. Received: {found}.")
+    return written
+
+
+def _write_shard(
+    chunks: Iterator[pa.Table],
+    path: pathlib.Path,
+    split: str,
+    encoder: Encoder,
+    serializer: Serializer,
+    progress: Callable[[int], None] | None,
+) -> ShardInfo:
+    """Writes a shard and its keys beside their places and renames both when they are whole."""
+    keys = keys_path(path.parent, path.name)
+    keys.parent.mkdir(parents=True, exist_ok=True)
+    shard_beside, keys_beside = (p.with_name(p.name + ".tmp") for p in (path, keys))
+    rows = 0
+    schema = _keys_schema(encoder.spec)
+    with (
+        tf.io.TFRecordWriter(str(shard_beside)) as shard_writer,
+        pq.ParquetWriter(keys_beside, schema) as keys_writer,
+    ):
+        for chunk in chunks:
+            for record in serializer(encode_table(chunk, encoder)):
+                shard_writer.write(record)
+            keys_writer.write_table(chunk.select(schema.names).cast(schema))
+            rows += chunk.num_rows
+            if progress is not None:
+                progress(chunk.num_rows)
+    os.replace(keys_beside, keys)
+    os.replace(shard_beside, path)
+    return ShardInfo(path.name, split, rows, path.stat().st_size, checksum(path))
+
+
+def keys_path(directory: str | pathlib.Path, shard: str) -> pathlib.Path:
+    """Where the keys of the rows of a shard are kept."""
+    return pathlib.Path(directory) / _KEYS / f"{pathlib.Path(shard).stem}.parquet"
+
+
+def checksum(path: str | pathlib.Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _RowStream:
+    """Record batches of any size, cut into tables at given numbers of rows."""
+
+    def __init__(self, batches: Iterable[pa.RecordBatch]):
+        self._batches = iter(batches)
+        self._rest: pa.RecordBatch | None = None
+
+    def take(self, rows: int, chunk_rows: int) -> Iterator[pa.Table]:
+        """Yields the next `rows` rows in tables of at most `chunk_rows`; fewer at the end."""
+        while rows > 0:
+            parts = list(self._parts(min(rows, chunk_rows)))
+            if not parts:
+                return
+            table = pa.Table.from_batches(parts)
+            rows -= table.num_rows
+            yield table
+
+    def remaining(self) -> int:
+        """Number of rows that were not taken; reads them."""
+        rest = 0 if self._rest is None else self._rest.num_rows
+        return rest + sum(batch.num_rows for batch in self._batches)
+
+    def _parts(self, rows: int) -> Iterator[pa.RecordBatch]:
+        while rows > 0:
+            batch = self._rest if self._rest is not None else next(self._batches, None)
+            if batch is None:
+                return
+            part, rest = batch.slice(0, rows), batch.slice(rows)
+            self._rest = rest if rest.num_rows else None
+            rows -= part.num_rows
+            yield part
+
+
+def _keys_schema(spec: ClickLogSpec) -> pa.Schema:
+    types = {"int": pa.int64(), "float": pa.float64(), "string": pa.string()}
+    columns = (spec.user, spec.item, spec.timestamp)
+    keys = [(column.name, types[column.type]) for column in columns]
+    return pa.schema([(ROW, pa.int64()), *keys, (DAY, pa.string())])
