@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -33,7 +33,8 @@ __all__ = [
 ]
 
 # Rows that are permuted together: as good as a full shuffle where rows were shuffled when written.
-_WINDOW_ROWS = 65536
+_WINDOW_ROWS = 32768
+_ROWS_AT_ONCE = 256
 _OPEN_FILES = 8
 _SPEC = "spec.toml"
 
@@ -86,9 +87,7 @@ def make_dataset(
     features = _select(directory, columns, extra_columns)
     share = worker_share(manifest, split, num_workers, worker_index)
     check_sizes(directory, [part.shard for part in share])
-    steps = steps_per_epoch(
-        directory, split, batch_size, num_workers, worker_index, drop_remainder=drop_remainder
-    )
+    steps = _num_batches(share, batch_size, drop_remainder)
     total = steps * epochs
     if epochs < 0 or not 0 <= skip_batches <= total:
         raise ValueError(
@@ -97,16 +96,15 @@ def make_dataset(
         )
     shuffle = split == "train" if shuffle is None else shuffle
     skip_epochs, skip_steps = divmod(skip_batches, steps) if steps else (0, 0)
-    records = _record_reader(directory, share)
+    rows = _RowReader(directory, manifest, share, features)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.fold_in(tf.constant([seed, 0], tf.int64), epoch) if shuffle else None
-        windows = _windows(records(order), manifest, features, order)
-        batches = windows.rebatch(batch_size, drop_remainder=drop_remainder)
+        batches = rows.windows(order).rebatch(batch_size, drop_remainder=drop_remainder)
         return batches.skip(tf.where(epoch == skip_epochs, tf.constant(skip_steps, tf.int64), 0))
 
     dataset = tf.data.Dataset.range(skip_epochs, epochs).flat_map(one_epoch)
-    dataset = dataset.map(_finisher(manifest, features), num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.map(rows.to_example, num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(total - skip_batches))
     options = tf.data.Options()
     options.deterministic = True
@@ -125,9 +123,13 @@ def steps_per_epoch(
     drop_remainder: bool = False,
 ) -> int:
     """Batches that `make_dataset` yields in an epoch. Workers may differ: train for the fewest."""
+    share = worker_share(Manifest.load(directory), split, num_workers, worker_index)
+    return _num_batches(share, batch_size, drop_remainder)
+
+
+def _num_batches(share: Sequence[ShardPart], batch_size: int, drop_remainder: bool) -> int:
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be >= 1. Received: {batch_size}.")
-    share = worker_share(Manifest.load(directory), split, num_workers, worker_index)
     rows = sum(part.rows for part in share)
     return rows // batch_size if drop_remainder else math.ceil(rows / batch_size)
 
@@ -151,70 +153,73 @@ def _select(
     return [feature for feature in shard_features(spec) if feature.name in names]
 
 
-def _record_reader(
-    directory: str | pathlib.Path, share: Sequence[ShardPart]
-) -> Callable[[tf.Tensor | None], tf.data.Dataset]:
-    """Reads the records of `share`: file by file, or in an order drawn with a seed."""
-    paths = tf.constant([str(pathlib.Path(directory) / p.shard.file) for p in share], tf.string)
-    first = tf.constant([part.first for part in share], tf.int64)
-    every = tf.constant([part.every for part in share], tf.int64)
+class _RowReader:
+    """Reads a worker's rows window by window."""
 
-    def records_of(path: tf.Tensor, first: tf.Tensor, every: tf.Tensor) -> tf.data.Dataset:
-        return tf.data.TFRecordDataset(path).shard(every, first)
+    def __init__(
+        self,
+        directory: str | pathlib.Path,
+        manifest: Manifest,
+        share: Sequence[ShardPart],
+        features: Sequence[ShardFeature],
+    ):
+        self._columnar = manifest.layout == "columnar"
+        self._record_rows = manifest.block_rows if self._columnar else 1
+        self._features = features
+        self._parts = (
+            tf.constant([str(pathlib.Path(directory) / p.shard.file) for p in share], tf.string),
+            tf.constant([part.first for part in share], tf.int64),
+            tf.constant([part.every for part in share], tf.int64),
+        )
 
-    def read(seed: tf.Tensor | None) -> tf.data.Dataset:
-        parts = (paths, first, every)
-        if seed is None:
-            return tf.data.Dataset.from_tensor_slices(parts).flat_map(records_of)
-        order = tf.random.experimental.stateless_shuffle(tf.range(len(share)), seed)
-        parts = tf.nest.map_structure(lambda values: tf.gather(values, order), parts)
+    def windows(self, seed: tf.Tensor | None) -> tf.data.Dataset:
+        """One pass. Windows are tables of parsed rows (columnar) or serialized rows (row).
+
+        Args:
+          seed: int64 `[2]`, of the order of files and of the rows in each window; None: as written.
+        """
+        records = self._records(seed).rebatch(max(1, _WINDOW_ROWS // self._record_rows))
+
+        def window(number: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor] | tf.Tensor:
+            table = parse_blocks(serialized, self._features) if self._columnar else serialized
+            if seed is None:
+                return table
+            rows = tf.shape(tf.nest.flatten(table)[0])[0]
+            order = _permutation(rows, tf.random.fold_in(seed, number))
+            return tf.nest.map_structure(lambda values: tf.gather(values, order), table)
+
+        return records.enumerate().map(window, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def to_example(
+        self, batch: dict[str, tf.Tensor] | tf.Tensor
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        """(features, label, weight) of a batch of what a window holds."""
+        table = batch if self._columnar else parse_rows(batch, self._features)
+        features = {
+            f.name: table[f.name] if f.is_float else tf.cast(table[f.name], tf.int64)
+            for f in self._features
+        }
+        return features, tf.cast(features.pop(LABEL), tf.float32), features.pop(WEIGHT)
+
+    def _records(self, seed: tf.Tensor | None) -> tf.data.Dataset:
+        """Serialized records, several to an element: taking single ones is what costs."""
+        parts, cycle_length = self._parts, 1
+        if seed is not None:
+            order = _permutation(tf.size(parts[0]), seed)
+            parts = tf.nest.map_structure(lambda values: tf.gather(values, order), parts)
+            cycle_length = _OPEN_FILES
+        at_once = max(1, _ROWS_AT_ONCE // self._record_rows)
+
+        def records_of(path: tf.Tensor, first: tf.Tensor, every: tf.Tensor) -> tf.data.Dataset:
+            return tf.data.TFRecordDataset(path).shard(every, first).batch(at_once)
+
         return tf.data.Dataset.from_tensor_slices(parts).interleave(
             records_of,
-            cycle_length=_OPEN_FILES,
+            cycle_length=cycle_length,
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
 
-    return read
 
-
-def _windows(
-    records: tf.data.Dataset,
-    manifest: Manifest,
-    features: Sequence[ShardFeature],
-    seed: tf.Tensor | None,
-) -> tf.data.Dataset:
-    """Tables of many rows: parsed ones (columnar) or serialized ones (row), each permuted."""
-    columnar = manifest.layout == "columnar"
-    windows = records.batch(
-        max(1, _WINDOW_ROWS // manifest.block_rows) if columnar else _WINDOW_ROWS
-    )
-
-    def window(number: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor] | tf.Tensor:
-        table = parse_blocks(serialized, features) if columnar else serialized
-        if seed is None:
-            return table
-        rows = tf.shape(tf.nest.flatten(table)[0])[0]
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(rows), tf.random.fold_in(seed, number)
-        )
-        return tf.nest.map_structure(lambda values: tf.gather(values, order), table)
-
-    return windows.enumerate().map(window, num_parallel_calls=tf.data.AUTOTUNE)
-
-
-def _finisher(
-    manifest: Manifest, features: Sequence[ShardFeature]
-) -> Callable[..., tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]]:
-    """What makes (features, label, weight) of a batch."""
-
-    def finish(**table: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
-        batch = {
-            f.name: table[f.name] if f.is_float else tf.cast(table[f.name], tf.int64)
-            for f in features
-        }
-        return batch, tf.cast(batch.pop(LABEL), tf.float32), batch.pop(WEIGHT)
-
-    if manifest.layout == "row":
-        return lambda serialized: finish(**parse_rows(serialized, features))
-    return lambda table: finish(**table)
+def _permutation(size: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    return tf.random.experimental.stateless_shuffle(tf.range(size), seed)
