@@ -80,9 +80,11 @@ class Encoder(tf.Module):
         super().__init__(name="encoder")
         self.spec = spec
         self.tables = tables
+        # An owner need not be encoded itself: histories can list items that are no model input.
+        owners = {column.name: column for column in map(spec.owner, spec.encoded_columns)}
         self._lookups = {
-            column.name: _vocabulary_table(column, vocabulary_path(directory, column.name))
-            for column in spec.encoded_columns
+            name: _vocabulary_table(column, vocabulary_path(directory, name))
+            for name, column in owners.items()
             if column.encoding == "vocabulary"
         }
 

@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 from data_pipeline import reader
-from data_pipeline.manifest import Manifest
+from data_pipeline.manifest import Manifest, ShardInfo
 from data_pipeline.reader import ShardError, make_dataset, read_errors, steps_per_epoch, verify
+from data_pipeline.sharing import worker_share
 
 LAYOUTS = ("columnar", "row")
 
@@ -166,6 +167,26 @@ def test_rows_of_a_block_are_spread(generate, monkeypatch):
     assert min(blocks) >= 12
     # ... and neighbours in the log are neighbours no more.
     assert np.mean(np.abs(np.diff(rows)) == 1) < 0.02
+
+
+def test_windows_are_permuted_differently(generate, small_windows):
+    directory = generate(128).write("data", num_shards=1)
+    rows = np.array(rows_of(batches_of(directory, 64)))
+    assert sorted(rows[:64]) == [*range(64)]
+    assert list(rows[64:] - 64) != list(rows[:64])
+
+
+def test_short_records_are_shared_out_among_workers():
+    # Two shards of 20 rows in records of 16: the records of 4 rows go to different workers.
+    shards = tuple(ShardInfo(f"{i}.tfrecord", "train", 20, 0, "") for i in range(2))
+    manifest = Manifest("log", "columnar", 16, {"train": 40}, shards)
+    parts = [worker_share(manifest, "train", 3, index) for index in range(3)]
+    assert [[part.rows for part in share] for share in parts] == [[16, 0], [4, 16], [0, 4]]
+    by_file = [worker_share(manifest, "train", 2, index) for index in range(2)]
+    assert [[(p.shard.file, p.rows) for p in share] for share in by_file] == [
+        [("0.tfrecord", 20)],
+        [("1.tfrecord", 20)],
+    ]
 
 
 def test_a_short_and_a_missing_shard(generate):

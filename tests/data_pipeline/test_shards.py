@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
+from clsd_tf.encoding import Encoder
 from data_pipeline.arrow_encoding import encode_table
 from data_pipeline.manifest import Manifest, ShardError
 from data_pipeline.shard_format import ShardFeature, shard_features
@@ -64,6 +65,18 @@ def test_encoding_equals_a_plain_reference(generate):
     assert set(arrays) == {feature.name for feature in shard_features(log.spec)} == {*expected[0]}
     for name, values in arrays.items():
         np.testing.assert_allclose(values, [row[name] for row in expected], 1e-5, err_msg=name)
+
+
+def test_history_of_items_that_are_no_model_input(generate):
+    log = generate(30)
+    item = log.spec.item.model_copy(update={"model_input": False})
+    columns = tuple(item if column.role == "item" else column for column in log.spec.columns)
+    spec = log.spec.model_copy(update={"columns": columns})
+    encoder = Encoder(spec, log.encoder.tables, log.directory / "encoding")
+    arrays = encode_table(pa.Table.from_batches(log.batches()), encoder)
+    assert "item_id" not in arrays
+    expected = [reference(row)["click_history"] for row in log.rows]
+    np.testing.assert_array_equal(arrays["click_history"], expected)
 
 
 def test_a_slice_of_a_batch_encodes_as_its_rows(generate):
