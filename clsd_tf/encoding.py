@@ -11,6 +11,7 @@ Id 0 is missing or padding; ids 1..num_oov are out of vocabulary; the vocabulary
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import shutil
@@ -179,7 +180,7 @@ class Encoder(tf.Module):
             return ["all"]
         if group.encoding == "buckets":
             edges = [f"{edge:g}" for edge in self._boundaries(group)]
-            inner = [f"{low} to <{high}" for low, high in zip(edges, edges[1:], strict=False)]
+            inner = [f"{low} to <{high}" for low, high in itertools.pairwise(edges)]
             return [f"<{edges[0]}", *inner, f">={edges[-1]}"]
         if group.encoding == "vocabulary":
             tokens = self._vocabulary(group.name)
@@ -231,7 +232,7 @@ def _encoding_of(column: ColumnSpec, spec: ClickLogSpec) -> ColumnSpec:
 
 
 def raw_dtype(column: ColumnSpec) -> tf.DType:
-    """dtype of the column's raw values."""
+    """The dtype of the column's raw values."""
     return _DTYPES[column.type]
 
 

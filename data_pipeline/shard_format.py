@@ -101,7 +101,7 @@ class Serializer:
     def _row_examples(self, columns: list[tf.Tensor]) -> tf.Tensor:
         """Examples `[rows]`, built from the inside out by the op that encodes protos.
 
-        It is 40 times faster than a Python object for each row and writes the same bytes.
+        It is 20 times faster than a Python object for each row.
         """
         entries = []
         for feature, values in zip(self._features, columns, strict=True):

@@ -76,9 +76,9 @@ def test_unknown_names_list_what_exists(generate):
     directory = generate(5).write("data")
     with pytest.raises(ValueError, match=r"`columns` .* Received: long_view. They hold: user_id, "):
         make_dataset(directory, "train", 2, columns=["city", "long_view"])
-    with pytest.raises(ValueError, match="Received: likes. They hold: long_view, _row."):
+    with pytest.raises(ValueError, match=r"Received: likes. They hold: long_view, _row."):
         make_dataset(directory, "train", 2, extra_columns=["likes"])
-    with pytest.raises(ValueError, match="Received: 'dev'. The data set has: train, valid"):
+    with pytest.raises(ValueError, match=r"Received: 'dev'. The data set has: train, valid"):
         make_dataset(directory, "dev", 2)
 
 

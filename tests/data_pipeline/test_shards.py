@@ -207,7 +207,7 @@ def test_rows_that_belong_into_the_quarantine_are_refused(generate, column, valu
 def test_a_missing_column_is_named(generate):
     log = generate(5)
     batches = [batch.drop_columns(["age"]) for batch in log.batches()]
-    with pytest.raises(ShardError, match="lack the column 'age'. Received: _row, _day, user_id"):
+    with pytest.raises(ShardError, match=r"lack the column 'age'. Received: _row, _day, user_id"):
         write_split(batches, log.directory, "train", log.encoder, rows=5, num_shards=1)
 
 
@@ -224,10 +224,10 @@ def test_manifest_errors_say_what_is_wrong(tmp_path):
     with pytest.raises(ShardError, match="Received: no folder"):
         Manifest.load(tmp_path / "nowhere")
     (tmp_path / "log.csv").touch()
-    with pytest.raises(ShardError, match="no manifest.json. Received: a folder with log.csv"):
+    with pytest.raises(ShardError, match=r"no manifest.json. Received: a folder with log.csv"):
         Manifest.load(tmp_path)
     (tmp_path / "manifest.json").write_text('{"shards": []}')
     with pytest.raises(ShardError, match="missing 4 required"):
         Manifest.load(tmp_path)
-    with pytest.raises(ValueError, match="Received: 'wide'. Expected one of: columnar, row"):
+    with pytest.raises(ValueError, match=r"Received: 'wide'. Expected one of: columnar, row"):
         Manifest("log", "wide", 1, {}, ())
