@@ -90,8 +90,10 @@ def find_damage(path: str | pathlib.Path) -> str | None:
             offset += _FRAME_BYTES + len(record)
             number += 1
     except tf.errors.DataLossError as error:
+        # TensorFlow puts the name of the node before what happened and that of the op after it.
+        cause = error.message.rsplit("}} ", 1)[-1].split(" [Op", 1)[0]
         return (
             f"Shard {path} is damaged in record {number} (counted from 0), which begins at byte "
-            f"{offset}: {error.message.split(' [Op', 1)[0]}."
+            f"{offset}: {cause}."
         )
     return None

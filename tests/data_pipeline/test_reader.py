@@ -213,7 +213,7 @@ def test_damage_is_named_by_file_record_and_byte(generate, layout):
     content = bytearray(path.read_bytes())
     content[sum(records[:2]) + 40] ^= 1
     path.write_bytes(content)
-    where = f"{shard.file} is damaged in record 2 .* byte {sum(records[:2])}:"
+    where = f"{shard.file} is damaged in record 2 .* byte {sum(records[:2])}: corrupted record at"
     with pytest.raises(ShardError, match=where), read_errors(directory):
         batches_of(directory)
     with pytest.raises(ShardError, match=f"{shard.file} has another checksum .*{where}"):
