@@ -53,7 +53,6 @@ class GlobalConfidence(ConfidenceFunction):
     """
 
     def __init__(self, sharpness: float = 1.0, decay: float = 0.99, **kwargs):
-        """See the class."""
         if not sharpness > 0.0:
             raise ValueError(
                 f"`sharpness` must be > 0. Received: sharpness={sharpness}. "
@@ -105,7 +104,6 @@ class GroupConfidenceHead(keras.layers.Layer):
     """
 
     def __init__(self, num_groups: int, **kwargs):
-        """See the class."""
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.num_groups = num_groups
@@ -156,7 +154,6 @@ class AffineConfidence(ConfidenceFunction):
     """
 
     def __init__(self, num_groups: int, prior_strength: float = 1000.0, **kwargs):
-        """See the class."""
         if not prior_strength > 0.0:
             raise ValueError(
                 f"`prior_strength` must be > 0. Received: prior_strength={prior_strength}. "
@@ -188,7 +185,7 @@ class AffineConfidence(ConfidenceFunction):
 
     def call(self, teacher_logits: tf.Tensor, group: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """See the base class."""
-        pass
+        self.require_fitted()
         pooled = self.pooled_head(teacher_logits, tf.zeros_like(group))
         return pooled, self.local_head(teacher_logits, group)
 

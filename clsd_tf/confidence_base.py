@@ -37,7 +37,6 @@ class ConfidenceFunction(keras.layers.Layer, abc.ABC):
     """
 
     def __init__(self, num_groups: int | None = None, **kwargs):
-        """See the class."""
         if num_groups is not None and num_groups < 1:
             raise ValueError(
                 f"`num_groups` must be at least 1. Received: num_groups={num_groups}. "

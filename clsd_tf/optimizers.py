@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 import tensorflow as tf
-import tensorflow_recommenders as tfrs
 import tf_keras as keras
+
+from clsd_tf.compat import use_keras_2
+
+use_keras_2()
+import tensorflow_recommenders as tfrs  # noqa: E402
 
 LearningRate = float | keras.optimizers.schedules.LearningRateSchedule
 
@@ -40,7 +44,6 @@ class RowwiseAdagrad(keras.optimizers.Optimizer):
         epsilon: float = 1e-10,
         name: str = "RowwiseAdagrad",
     ):
-        """See the class."""
         if initial_accumulator_value < 0.0 or not epsilon > 0.0:
             raise ValueError(
                 "`initial_accumulator_value` must be >= 0 and `epsilon` > 0. Received: "

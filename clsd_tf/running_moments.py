@@ -32,7 +32,6 @@ class RunningClickMoments(keras.layers.Layer):
     """
 
     def __init__(self, decay: float = 0.99, **kwargs):
-        """See the class."""
         if not 0.0 < decay <= 1.0:
             raise ValueError(
                 f"`decay` must be in (0, 1]. Received: decay={decay}. "

@@ -81,10 +81,11 @@ def _encoding_problems(column: ColumnSpec) -> Iterator[tuple[str, str]]:
     allowed = ENCODING_OPTIONS[column.encoding]
     for option in sorted((given & _ALL_ENCODING_OPTIONS) - allowed):
         home = next(name for name, options in ENCODING_OPTIONS.items() if option in options)
-        yield option, (
+        message = (
             f'`{option}` belongs to encoding = "{home}". Received: encoding = '
             f'"{column.encoding}", whose options are {_listed(allowed)}.'
         )
+        yield option, message
     if column.encoding in ("buckets", "numeric") and column.type == "string":
         yield "type", f"encoding = \"{column.encoding}\" needs type 'int' or 'float'."
     if column.encoding in ("hash", "vocabulary", "identity") and column.type == "float":
@@ -105,19 +106,18 @@ def _bucket_problems(
 ) -> Iterator[tuple[str, str]]:
     if (boundaries is None) == (quantiles is None):
         yield "boundaries", "Give either `boundaries` or `quantiles`, not both and not neither."
-    elif boundaries is not None and (
-        not boundaries or list(boundaries) != sorted(set(boundaries))
-    ):
+    elif boundaries is not None and (not boundaries or list(boundaries) != sorted(set(boundaries))):
         yield "boundaries", f"Boundaries must rise strictly. Received: {list(boundaries)}."
 
 
 def _shares_problems(spec: ClickLogSpec, column: ColumnSpec) -> Iterator[tuple[str, str]]:
     owner = next((c for c in spec.columns if c.name == column.shares), None)
     if owner is None or owner.shares or owner.encoding in (None, "numeric"):
-        yield "shares", (
+        message = (
             f"Must name a column with ids of its own. Received: '{column.shares}'. "
             f"Columns with ids: {_listed(_id_columns(spec))}."
         )
+        yield "shares", message
         return
     if owner.type != column.type:
         yield "type", f"Must be '{owner.type}', as in column '{owner.name}' that it shares."
@@ -175,7 +175,9 @@ def _split_problems(spec: ClickLogSpec) -> Iterator[SpecProblem]:
         yield from _day_problems(spec, days)
     if split.day_column is not None:
         if split.day_column not in {column.name for column in spec.columns}:
-            message = f"'{split.day_column}' is not declared under [columns]; role 'ignore' will do."
+            message = (
+                f"'{split.day_column}' is not declared under [columns]; role 'ignore' will do."
+            )
             yield SpecProblem(("split", "day_column"), message)
         if "utc_offset" in given:
             message = "The day is taken from `day_column`; drop one of the two."

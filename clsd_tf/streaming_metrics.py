@@ -57,7 +57,6 @@ class GroupAUC(_GroupMetric):
         name: str = "auc",
         dtype: str | None = None,
     ):
-        """See the class."""
         _check_positive(num_bins=num_bins)
         super().__init__(num_groups, name, dtype)
         self.num_bins = num_bins
@@ -121,7 +120,6 @@ class GroupMean(_GroupMetric):
     """
 
     def __init__(self, num_groups: int, name: str = "mean", dtype: str | None = None):
-        """See the class."""
         super().__init__(num_groups, name, dtype)
         self.total = self.add_weight("total", shape=(num_groups,), initializer="zeros")
         self.weight = self.add_weight("weight", shape=(num_groups,), initializer="zeros")

@@ -133,7 +133,7 @@ class TestRowwiseAdagrad:
         graph = step.get_concrete_function(tf.zeros([8], tf.int64)).graph
         shapes = [out.shape for op in graph.get_operations() for out in op.outputs]
         assert any(shape.rank == 2 for shape in shapes)
-        assert not any(num_rows in (shape.dims and shape.as_list() or []) for shape in shapes)
+        assert not any(shape.rank and num_rows in shape.as_list() for shape in shapes)
 
     def test_a_row_without_any_gradient_stays_finite(self):
         variable = tf.Variable(tf.ones([2, 2]))

@@ -1,0 +1,1 @@
+"""Commands: train, evaluate and export, and what only experiments need."""

@@ -1,0 +1,35 @@
+"""What every test needs: one TensorFlow process with two virtual CPUs, and the shared real log."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+
+import pytest
+import tensorflow as tf
+
+# Has to precede every other use of TensorFlow in the process.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+# One for the whole session: each strategy numbers its collectives from the same start, and those of
+# a second one in the process would clash with those of the first.
+@pytest.fixture(scope="session")
+def two_replicas() -> tf.distribute.MirroredStrategy:
+    """Data parallelism over two virtual CPUs."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture(scope="session")
+def kuairand_directory() -> pathlib.Path:
+    """The directory of a real click log in the official file names of KuaiRand-Pure."""
+    beside = pathlib.Path(__file__).resolve().parents[1].parent / "shared"
+    shared = pathlib.Path(os.environ.get("CLSD_SHARED", beside))
+    directory = shared / "data" / "kuairand" / "KuaiRand-Pure"
+    if not directory.is_dir():
+        pytest.skip(f"There is no KuaiRand log at {directory}; CLSD_SHARED says where it is.")
+    return directory
