@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from clsd_tf.features import ClickLogSpec, ColumnSpec, ModelFeature
 from clsd_tf.spec import read_spec
+from clsd_tf.vocabulary import Vocabulary
 
 INT_MISSING = -(2**63)
 _DTYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
@@ -66,7 +67,8 @@ def copy_encoding(source: str | pathlib.Path, target: str | pathlib.Path) -> Non
     target.mkdir(parents=True, exist_ok=True)
     for name in (_SPEC, _TABLES):
         shutil.copyfile(source / name, target / name)
-    shutil.copytree(source / _VOCABULARIES, target / _VOCABULARIES, dirs_exist_ok=True)
+    if (source / _VOCABULARIES).is_dir():  # a spec of hashes and buckets has none
+        shutil.copytree(source / _VOCABULARIES, target / _VOCABULARIES, dirs_exist_ok=True)
 
 
 class Encoder(tf.Module):
@@ -83,8 +85,10 @@ class Encoder(tf.Module):
         self.tables = tables
         # An owner need not be encoded itself: histories can list items that are no model input.
         owners = {column.name: column for column in map(spec.owner, spec.encoded_columns)}
-        self._lookups = {
-            name: _vocabulary_table(column, vocabulary_path(directory, name))
+        self._vocabularies = {
+            name: Vocabulary(
+                vocabulary_path(directory, name), raw_dtype(column), tables.vocabulary_sizes[name]
+            )
             for name, column in owners.items()
             if column.encoding == "vocabulary"
         }
@@ -180,30 +184,29 @@ class Encoder(tf.Module):
             return ["all"]
         if group.encoding == "buckets":
             edges = [f"{edge:g}" for edge in self._boundaries(group)]
+            if not edges:  # quantiles of a column with a single value
+                return ["all"]
             inner = [f"{low} to <{high}" for low, high in itertools.pairwise(edges)]
             return [f"<{edges[0]}", *inner, f">={edges[-1]}"]
         if group.encoding == "vocabulary":
-            tokens = self._vocabulary(group.name)
+            tokens = self._vocabularies[group.name].tokens()
             return [*(f"other {i}" if i else "other" for i in range(group.num_oov)), *tokens]
         first = ["other"] if group.encoding == "identity" else []
         return first + [str(i) for i in range(self.num_groups - len(first))]
 
-    def _vocabulary(self, name: str) -> list[str]:
-        keys, indices = self._lookups[name].export()
-        ordered = tf.gather(keys, tf.argsort(indices))
-        return [_text(key) for key in ordered.numpy()]
-
     def _boundaries(self, column: ColumnSpec) -> list[float]:
-        return list(column.boundaries or self.tables.boundaries[column.name])
+        if column.boundaries is not None:
+            return list(column.boundaries)
+        return self.tables.boundaries[column.name]
 
     def _ids(self, column: ColumnSpec, values: tf.Tensor) -> tf.Tensor:
         if column.encoding == "vocabulary":
-            index = self._lookups[column.name].lookup(values)
+            place = self._vocabularies[column.name].places(values)
             if column.num_oov == 1:
-                oov = tf.ones_like(index)
+                oov = tf.ones_like(place)
             else:
                 oov = 1 + tf.strings.to_hash_bucket_fast(canonical(values), column.num_oov)
-            return tf.where(index < 0, oov, 1 + column.num_oov + index)
+            return tf.where(place < 0, oov, 1 + column.num_oov + place)
         if column.encoding == "hash":
             return 1 + tf.strings.to_hash_bucket_fast(canonical(values), column.num_buckets)
         if column.encoding == "identity":
@@ -260,23 +263,3 @@ def shorten(column: ColumnSpec, values: tf.RaggedTensor) -> tf.RaggedTensor:
     if column.keep == "first":
         return values[:, : column.max_length]
     return values[:, -column.max_length :]
-
-
-def _vocabulary_table(column: ColumnSpec, path: pathlib.Path) -> tf.lookup.StaticHashTable:
-    if not path.exists():
-        raise FileNotFoundError(
-            f"Column '{column.name}' needs its vocabulary. Received: no file {path}. Expected: "
-            "a directory written by `clsd-prepare`, or the `encoding` folder of a run."
-        )
-    initializer = tf.lookup.TextFileInitializer(
-        str(path),
-        key_dtype=raw_dtype(column),
-        key_index=tf.lookup.TextFileIndex.WHOLE_LINE,
-        value_dtype=tf.int64,
-        value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
-    )
-    return tf.lookup.StaticHashTable(initializer, default_value=-1)
-
-
-def _text(key: object) -> str:
-    return key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)

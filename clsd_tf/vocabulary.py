@@ -1,0 +1,67 @@
+"""Vocabularies as files of one token a line, and as tables of a TensorFlow graph."""
+
+from __future__ import annotations
+
+import pathlib
+
+import tensorflow as tf
+
+
+class Vocabulary(tf.Module):
+    """Tokens of a column and their places. An export carries the file as an asset.
+
+    Args:
+      path: file with one token a line.
+      dtype: of the tokens, tf.string or tf.int64.
+      size: number of tokens that the file must have.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it has another number of tokens.
+    """
+
+    def __init__(self, path: pathlib.Path, dtype: tf.DType, size: int):
+        super().__init__(name="vocabulary")
+        if not path.exists():
+            raise FileNotFoundError(
+                f"Column '{path.stem}' needs its vocabulary. Received: no file {path}. Expected: "
+                "a directory written by `clsd-prepare`, or the `encoding` folder of a run."
+            )
+        # TensorFlow has no empty tables: they can neither be read from a file nor from tensors.
+        self._table = _read_table(path, dtype) if path.stat().st_size else None
+        received = 0 if self._table is None else int(self._table.size())
+        if received != size:
+            raise ValueError(
+                f"The vocabulary of column '{path.stem}' does not belong to its data set. "
+                f"Received: {received} tokens in {path}. Expected: {size}, as encoding.json says. "
+                "Copy the directory as a whole, or prepare it again."
+            )
+
+    def places(self, values: tf.Tensor) -> tf.Tensor:
+        """Place of each value in the vocabulary, -1 where it is not: int64, shape of `values`."""
+        if self._table is None:
+            return tf.fill(tf.shape(values), tf.constant(-1, tf.int64))
+        return self._table.lookup(values)
+
+    def tokens(self) -> list[str]:
+        """All tokens as text, in the order of the file."""
+        if self._table is None:
+            return []
+        keys, places = self._table.export()
+        ordered = tf.gather(keys, tf.argsort(places))
+        return [_text(key) for key in ordered.numpy()]
+
+
+def _read_table(path: pathlib.Path, dtype: tf.DType) -> tf.lookup.StaticHashTable:
+    initializer = tf.lookup.TextFileInitializer(
+        str(path),
+        key_dtype=dtype,
+        key_index=tf.lookup.TextFileIndex.WHOLE_LINE,
+        value_dtype=tf.int64,
+        value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
+    )
+    return tf.lookup.StaticHashTable(initializer, default_value=-1)
+
+
+def _text(key: object) -> str:
+    return key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
