@@ -32,7 +32,7 @@ setup(
         "scipy>=1.15,<2",
         "tensorboard>=2.20,<2.22",
         "tensorflow>=2.21,<2.22",
-        "tensorflow-metadata>=1.17,<2",
+        "tensorflow-metadata>=1.21,<2",
         "tensorflow-recommenders>=0.7.7,<0.8",
         "tf-keras>=2.21,<2.22",
     ],
