@@ -9,11 +9,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is impor
 
 import pytest
 import tensorflow as tf
+import tf_keras as keras
 
 # Has to precede every other use of TensorFlow in the process.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Initial weights are the same whichever tests run, and in whatever order."""
+    keras.utils.set_random_seed(0)
 
 
 # One for the whole session: each strategy numbers its collectives from the same start, and those of

@@ -224,7 +224,7 @@ class TestDefaultOptimizer:
         tower = kind()
         model = self.model_of(tower)
         losses = self.fit(model, model, epochs=20)
-        assert losses[-1] < losses[0] - 0.1
+        assert losses[-1] < losses[0] - 0.03
         adam, rowwise = model.optimizer.optimizers
         # iterations and learning rate aside: a float per row; two moments of kernel and bias.
         assert [tuple(v.shape) for v in rowwise.variables if v.shape.rank] == [(20,)]
@@ -303,4 +303,4 @@ class TestDefaultOptimizer:
             optimizer = default_optimizer(model)
             model.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True))
         losses = model.fit(self.IDS, self.LABELS, batch_size=8, epochs=20, verbose=0)
-        assert losses.history["loss"][-1] < losses.history["loss"][0] - 0.1
+        assert losses.history["loss"][-1] < losses.history["loss"][0] - 0.03
