@@ -1,0 +1,88 @@
+"""Deep Interest Network: attention of the shown item over the history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+import tf_keras as keras
+
+from clsd_tf.backbones import register_backbone
+from clsd_tf.backbones.base import Backbone, dense_stack
+from clsd_tf.features import ModelFeature
+
+
+@register_backbone("din")
+@keras.saving.register_keras_serializable(package="clsd_tf")
+class DIN(Backbone):
+    """Weighs each item of a history by its relevance to the shown one.
+
+    Source: arXiv 1706.06978, section 4.3.
+
+    Lists that share the item's vocabulary are histories; other lists are averaged. Attention
+    weights are not normalised, so that their sum keeps the intensity of the interest.
+
+    Args:
+      features: see `Backbone`; the item and at least one history are among them.
+      units: widths of the hidden layers. Defaults to (256, 128).
+      attention_units: widths of the layers that score a pair of items. Defaults to (36,).
+    """
+
+    def __init__(
+        self,
+        features: Sequence[ModelFeature],
+        units: Sequence[int] = (256, 128),
+        attention_units: Sequence[int] = (36,),
+        name: str = "din",
+        **kwargs,
+    ):
+        """See the class."""
+        super().__init__(features, name=name, **kwargs)
+        items = [feature for feature in self.features if feature.role == "item"]
+        self.histories = [
+            feature.name
+            for feature in self.features
+            if items and feature.is_list and feature.table == items[0].table
+        ]
+        if not self.histories:
+            raise ValueError(
+                "`din` needs the item and a history of items among its features. Received: "
+                f"{', '.join(feature.name for feature in self.features)}. Add [history] to the "
+                "spec, or a list column that shares the item's vocabulary, or use another backbone."
+            )
+        self.item = items[0].name
+        self.units = tuple(units)
+        self.attention_units = tuple(attention_units)
+        self.attention = {name: _scorer(self.attention_units, name) for name in self.histories}
+        self.hidden = dense_stack(self.units, name="hidden")
+
+    def represent(
+        self, inputs: Mapping[str, tf.Tensor], embedded: Mapping[str, tf.Tensor]
+    ) -> tf.Tensor:
+        """See the base class."""
+        item = embedded[self.item]
+        interests = {
+            name: self._attend(name, item, embedded[name], inputs[name]) for name in self.histories
+        }
+        return self.hidden(self.flatten(inputs, self.pool(inputs, {**embedded, **interests})))
+
+    def _attend(self, name: str, item: tf.Tensor, keys: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+        """Relevance-weighted sum over a history: [batch, dim]."""
+        queries = tf.broadcast_to(item[:, tf.newaxis], tf.shape(keys))
+        pairs = tf.concat([queries, keys, queries - keys, queries * keys], axis=-1)
+        relevance = self.attention[name](pairs) * tf.cast(ids > 0, keys.dtype)[:, :, tf.newaxis]
+        return tf.reduce_sum(relevance * keys, axis=1)
+
+    def get_config(self) -> dict[str, object]:
+        """See `keras.Model`."""
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "attention_units": self.attention_units,
+        }
+
+
+def _scorer(units: Sequence[int], name: str) -> keras.Sequential:
+    stack = dense_stack(units, name=f"attention_{name}")
+    stack.add(keras.layers.Dense(1))
+    return stack

@@ -1,0 +1,123 @@
+"""Categorical ids -> vectors, from one table for all columns of the same dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+import tf_keras as keras
+
+from clsd_tf.features import ModelFeature
+
+
+@keras.saving.register_keras_serializable(package="clsd_tf")
+class FusedEmbedding(keras.layers.Layer):
+    """Embeds the categorical features of a click log with one gather per distinct dimension.
+
+    The ids of each column are shifted to rows of their own in a common table; columns that share a
+    vocabulary share its rows. One large table costs one collective a step where many small ones
+    cost one each, and its gradient is sparse: only the rows of a batch are touched.
+
+    Args:
+      features: the model's features; numeric ones are passed over.
+      embeddings_initializer: of the tables. Defaults to uniform in [-0.05, 0.05].
+
+    Input: a mapping with int64 ids `[batch]`, for lists `[batch, length]`.
+    Output: a dict of float32 `[batch, dim]`, for lists `[batch, length, dim]`.
+
+    >>> features = [ModelFeature("item", "categorical", cardinality=100, dim=8, table="item")]
+    >>> FusedEmbedding(features)({"item": tf.constant([3, 7])})["item"].shape
+    TensorShape([2, 8])
+    """
+
+    def __init__(
+        self,
+        features: Sequence[ModelFeature],
+        embeddings_initializer: str | keras.initializers.Initializer = "uniform",
+        **kwargs,
+    ):
+        """See the class."""
+        super().__init__(**kwargs)
+        self.features = tuple(_as_feature(feature) for feature in features)
+        self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
+        self._columns: dict[int, list[ModelFeature]] = {}
+        self._offsets: dict[str, int] = {}
+        self._rows: dict[int, int] = {}
+        for feature in self.features:
+            if feature.kind != "categorical":
+                continue
+            self._columns.setdefault(feature.dim, []).append(feature)
+            if feature.table not in self._offsets:
+                self._offsets[feature.table] = self._rows.get(feature.dim, 0)
+                self._rows[feature.dim] = self._offsets[feature.table] + feature.cardinality
+        self._tables: dict[str, tf.Variable] = {}
+
+    def build(self, input_shape: object) -> None:
+        """Creates the tables."""
+        for dim, rows in self._rows.items():
+            self._tables[str(dim)] = self.add_weight(
+                name=f"table_{dim}",
+                shape=(rows, dim),
+                initializer=self.embeddings_initializer,
+            )
+        super().build(input_shape)
+
+    @property
+    def embedding_variables(self) -> list[tf.Variable]:
+        """The tables, whose gradients are sparse (see `clsd_tf.optimizers`)."""
+        return list(self._tables.values())
+
+    def call(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """See the class."""
+        embedded = {}
+        for dim, columns in self._columns.items():
+            ids = [self._shifted(feature, inputs[feature.name]) for feature in columns]
+            vectors = tf.gather(self._tables[str(dim)], tf.concat(ids, axis=1))
+            parts = tf.split(vectors, [feature.length or 1 for feature in columns], axis=1)
+            for feature, part in zip(columns, parts, strict=True):
+                embedded[feature.name] = part if feature.is_list else part[:, 0]
+        return embedded
+
+    def _shifted(self, feature: ModelFeature, ids: tf.Tensor) -> tf.Tensor:
+        """Rows of the common table, [batch, length or 1]."""
+        rows = tf.cast(ids, tf.int64) + self._offsets[feature.table]
+        return rows if feature.is_list else rows[:, tf.newaxis]
+
+    def get_config(self) -> dict[str, object]:
+        """See `keras.layers.Layer`."""
+        return {
+            **super().get_config(),
+            "features": [feature.get_config() for feature in self.features],
+            "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
+        }
+
+
+def keras_inputs(features: Sequence[ModelFeature]) -> dict[str, tf.Tensor]:
+    """Symbolic inputs for a functional Keras model of one's own, by feature name."""
+    return {
+        feature.name: keras.Input(
+            shape=() if feature.length is None else (feature.length,),
+            dtype=tf.float32 if feature.kind == "numeric" else tf.int64,
+            name=feature.name,
+        )
+        for feature in features
+    }
+
+
+def mean_pool(vectors: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+    """Mean over the elements of a list that are not padding.
+
+    Args:
+      vectors: float [batch, length, dim].
+      ids: int [batch, length], 0 for padding.
+
+    Returns:
+      float [batch, dim]; zeros for an empty list.
+    """
+    mask = tf.cast(ids > 0, vectors.dtype)[:, :, tf.newaxis]
+    return tf.math.divide_no_nan(tf.reduce_sum(vectors * mask, axis=1), tf.reduce_sum(mask, axis=1))
+
+
+def _as_feature(feature: ModelFeature | Mapping[str, object]) -> ModelFeature:
+    """A feature, also from the plain values that `get_config` stores."""
+    return feature if isinstance(feature, ModelFeature) else ModelFeature(**feature)
