@@ -32,6 +32,11 @@ _MODULE_OF = {
     "Encoder": "encoding",
     "EncodingTables": "encoding",
     "parsing_spec": "parsing",
+    # Backbones: features -> logit.
+    "FusedEmbedding": "embeddings",
+    "backbone_names": "backbones",
+    "get_backbone": "backbones",
+    "register_backbone": "backbones",
     # Confidence, and how a student learns from it.
     "CONFIDENCE_FUNCTIONS": "confidence",
     "AffineConfidence": "confidence",

@@ -27,6 +27,11 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
+def assert_runs(code: str) -> None:
+    received = run_python(code)
+    assert received.returncode == 0, received.stderr
+
+
 def setup_arguments() -> dict[str, object]:
     """The literal arguments of `setup(...)` in setup.py."""
     tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
@@ -56,8 +61,7 @@ def test_import_alone_loads_no_tensorflow():
         "assert not heavy, heavy\n"
         "assert os.environ['TF_USE_LEGACY_KERAS'] == '1'\n"
     )
-    received = run_python(code)
-    assert received.returncode == 0, received.stderr
+    assert_runs(code)
 
 
 def test_tf_keras_is_keras_2_after_the_import():
@@ -66,8 +70,7 @@ def test_tf_keras_is_keras_2_after_the_import():
         "clsd_tf.default_optimizer\n"
         "assert tf.keras.Model is tf_keras.Model\n"
     )
-    received = run_python(code)
-    assert received.returncode == 0, received.stderr
+    assert_runs(code)
 
 
 def test_keras_3_is_refused_in_one_sentence():
