@@ -60,6 +60,7 @@ _MODULE_OF = {
     "GroupAUC": "streaming_metrics",
     "GroupMean": "streaming_metrics",
     "metrics": "metrics",
+    "ClickConfidenceModel": "model",
 }
 
 __all__ = [*_MODULE_OF]

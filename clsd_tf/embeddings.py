@@ -40,21 +40,25 @@ class FusedEmbedding(keras.layers.Layer):
         super().__init__(**kwargs)
         self.features = tuple(_as_feature(feature) for feature in features)
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
-        self._columns: dict[int, list[ModelFeature]] = {}
-        self._offsets: dict[str, int] = {}
-        self._rows: dict[int, int] = {}
+        columns: dict[int, list[ModelFeature]] = {}
+        offsets: dict[str, int] = {}
+        rows: dict[int, int] = {}
         for feature in self.features:
             if feature.kind != "categorical":
                 continue
-            self._columns.setdefault(feature.dim, []).append(feature)
-            if feature.table not in self._offsets:
-                self._offsets[feature.table] = self._rows.get(feature.dim, 0)
-                self._rows[feature.dim] = self._offsets[feature.table] + feature.cardinality
+            columns.setdefault(feature.dim, []).append(feature)
+            if feature.table not in offsets:
+                offsets[feature.table] = rows.get(feature.dim, 0)
+                rows[feature.dim] = offsets[feature.table] + feature.cardinality
+        # Tuples: Keras would track dicts and lists as parts of the checkpoint.
+        self._columns = tuple((dim, tuple(of_dim)) for dim, of_dim in columns.items())
+        self._offsets = tuple(offsets.items())
+        self._rows = tuple(rows.items())
         self._tables: dict[str, tf.Variable] = {}
 
     def build(self, input_shape: object) -> None:
         """Creates the tables."""
-        for dim, rows in self._rows.items():
+        for dim, rows in self._rows:
             self._tables[str(dim)] = self.add_weight(
                 name=f"table_{dim}",
                 shape=(rows, dim),
@@ -70,7 +74,7 @@ class FusedEmbedding(keras.layers.Layer):
     def call(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """See the class."""
         embedded = {}
-        for dim, columns in self._columns.items():
+        for dim, columns in self._columns:
             ids = [self._shifted(feature, inputs[feature.name]) for feature in columns]
             vectors = tf.gather(self._tables[str(dim)], tf.concat(ids, axis=1))
             parts = tf.split(vectors, [feature.length or 1 for feature in columns], axis=1)
@@ -80,7 +84,7 @@ class FusedEmbedding(keras.layers.Layer):
 
     def _shifted(self, feature: ModelFeature, ids: tf.Tensor) -> tf.Tensor:
         """Rows of the common table, [batch, length or 1]."""
-        rows = tf.cast(ids, tf.int64) + self._offsets[feature.table]
+        rows = tf.cast(ids, tf.int64) + dict(self._offsets)[feature.table]
         return rows if feature.is_list else rows[:, tf.newaxis]
 
     def get_config(self) -> dict[str, object]:

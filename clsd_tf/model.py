@@ -1,0 +1,293 @@
+"""`ClickConfidenceModel`: trains a backbone on clicks, each worth what a teacher believes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from clsd_tf.batches import Features, groups_of, logits_of, score_batches, unpack_batch
+from clsd_tf.calibration import fit_affine
+from clsd_tf.compat import use_keras_2
+from clsd_tf.confidence import ConfidenceFunction, combine, get_confidence
+from clsd_tf.features import GROUP
+from clsd_tf.folding import check_maps_to_logit, fold_affine
+from clsd_tf.losses import click_loss
+from clsd_tf.optimizers import default_optimizer
+from clsd_tf.running_moments import RunningClickMoments
+from clsd_tf.streaming_metrics import GroupAUC, GroupMean
+from clsd_tf.student import Lesson, Student, StudentLoss
+
+use_keras_2()
+import tensorflow_recommenders as tfrs  # noqa: E402
+
+
+@keras.saving.register_keras_serializable(package="clsd_tf")
+class ClickConfidenceModel(tfrs.Model):
+    """A backbone that learns from clicks by their confidence, or a plain one without a teacher.
+
+    Source: arXiv 2309.16322 (abstract): a teacher of the same architecture scores the clicks that
+    it was trained on, a function of the user's group adapts the scores, and the student learns
+    from both. How they are turned into a loss is this project's reading:
+
+        loss = (1 - distillation) * L_student + distillation * CE(teacher, student)
+
+    The model is called on features and returns probabilities [batch], which are the backbone's
+    alone: teacher and confidence are used in training only. `evaluate` reports the log loss and
+    the AUC of the clicks as logged, so that all models can be compared by it.
+
+    Args:
+      backbone: any `tf_keras` layer from a dict of features to logits, [batch] or [batch, 1].
+      teacher: layer of the same kind, trained before, or the `ClickConfidenceModel` around it. It
+        is frozen: its `trainable` is set to False. None trains on the clicks as they are.
+      confidence: name of a confidence function, or one; None with a teacher distils only.
+      num_groups: number of user groups. Groups are read from the feature `group_key`.
+      student: what confidence does. "weight": it weighs clicks, with a mean of 1. "soft": it
+        replaces their label.
+      alpha: share of the group's own confidence, in [0, 1]: c = pooled^(1-alpha) * local^alpha.
+      distillation: share of the distillation loss, in [0, 1].
+      temperature: > 0, softens teacher and student in the distillation loss.
+      group_key: feature that holds the group, int [batch] in [0, num_groups).
+
+    >>> teacher = ClickConfidenceModel(get_backbone("dcn_v2", features))
+    >>> teacher.compile()
+    >>> teacher.fit(train)
+    >>> student = ClickConfidenceModel(
+    ...     get_backbone("dcn_v2", features), teacher, confidence="affine", num_groups=4
+    ... )
+    >>> student.compile()
+    >>> student.fit_confidence(valid)
+    >>> student.fit(train, validation_data=valid)
+    """
+
+    # `BackupAndRestore` leaves the attribute behind, and `fit` without it looks for it.
+    _training_state = None
+
+    def __init__(
+        self,
+        backbone: keras.layers.Layer,
+        teacher: keras.layers.Layer | None = None,
+        confidence: str | ConfidenceFunction | None = None,
+        *,
+        num_groups: int = 1,
+        student: Student = "weight",
+        alpha: float = 0.5,
+        distillation: float = 0.0,
+        temperature: float = 1.0,
+        group_key: str = GROUP,
+        name: str = "click_confidence_model",
+        **kwargs,
+    ):
+        """See the class."""
+        super().__init__(name=name, **kwargs)
+        if isinstance(teacher, ClickConfidenceModel):
+            teacher = teacher.backbone
+        _check_method(teacher, confidence, distillation)
+        if not 0.0 <= alpha <= 1.0:
+            raise ValueError(f"`alpha` must be in [0, 1]. Received: alpha={alpha}.")
+        self.student_loss = StudentLoss(student, distillation, temperature)
+        check_maps_to_logit(backbone, "backbone")
+        if teacher is not None:
+            check_maps_to_logit(teacher, "teacher")
+            if teacher is backbone:
+                raise ValueError(
+                    "A model cannot be its own frozen teacher. Received: the same object as "
+                    "`backbone` and `teacher`. Build the student's backbone anew."
+                )
+            teacher.trainable = False
+        if isinstance(confidence, str):
+            confidence = get_confidence(confidence, num_groups)
+        elif confidence is not None and confidence.num_groups not in (None, num_groups):
+            raise ValueError(
+                "Model and confidence function must agree on the number of groups. Received: "
+                f"num_groups={num_groups} and {confidence.num_groups}."
+            )
+        self.backbone = backbone
+        self.teacher = teacher
+        self.confidence = confidence
+        self.num_groups = num_groups
+        self.alpha = alpha
+        self.group_key = group_key
+        self.click_confidence = RunningClickMoments(name="click_confidence")
+        self.calibrated = self.add_weight(
+            name="calibrated", shape=(), dtype=tf.bool, initializer="zeros", trainable=False
+        )
+        self._loss_metric = keras.metrics.Mean(name="loss")
+        self._confidence_metric = GroupMean(num_groups, name="confidence")
+        self._auc_metric = GroupAUC(num_groups, name="auc")
+
+    def compile(
+        self,
+        optimizer: str | keras.optimizers.Optimizer | None = None,
+        loss: None = None,
+        **kwargs,
+    ) -> None:
+        """Configures training; see `keras.Model.compile`.
+
+        Args:
+          optimizer: None for `default_optimizer(backbone)`, Adam and row-wise Adagrad.
+          loss: must be left out, the model has its own.
+          **kwargs: for Keras. Metrics are given labels and probabilities, [batch, 1].
+        """
+        if loss is not None:
+            raise ValueError(
+                f"The loss belongs to the model. Received: loss={loss!r}. Leave it out; `student`, "
+                "`distillation` and `confidence` choose what is minimised."
+            )
+        kwargs.setdefault("weighted_metrics", [])  # Keras warns of weights without it
+        super().compile(optimizer=optimizer or default_optimizer(self.backbone), **kwargs)
+
+    def call(self, features: Features, training: bool | None = None) -> tf.Tensor:
+        """Returns probabilities, float32 [batch]; `output_meaning` says of what."""
+        return tf.sigmoid(logits_of(self.backbone, features, training=training))
+
+    @property
+    def output_meaning(self) -> str:
+        """What a predicted probability estimates."""
+        if keras.backend.get_value(self.calibrated):
+            return "click rate, calibrated on held-out impressions"
+        if self.student_loss.student == "soft" and self.confidence is not None:
+            return "rate of interested clicks, whose level is arbitrary unless calibrated"
+        if self.confidence is not None:
+            return "click rate, approximately: clicks weighed by confidence, not calibrated"
+        return "click rate"
+
+    def fit_confidence(self, held_out: Iterable) -> None:
+        """Fits the confidence function on rows that the teacher has not trained on.
+
+        Does nothing where the function learns all it needs while the student trains.
+
+        Args:
+          held_out: batches (features, label, ...), such as those of the validation days.
+
+        Raises:
+          ValueError: there is no confidence function, or the rows do not allow a fit.
+        """
+        if self.confidence is None:
+            raise ValueError("There is no confidence function to fit. Received: confidence=None.")
+        if self.confidence.needs_held_out:
+            self.confidence.fit_held_out(*self._score(self.teacher, held_out))
+
+    def calibrate(self, held_out: Iterable) -> None:
+        """Makes the output a click rate: folds a scale and a bias into the backbone's last layer.
+
+        Scale and bias minimise the log loss of the clicks in `held_out` (Platt scaling). Order,
+        graph and cost of serving stay the same.
+
+        Raises:
+          ValueError: the backbone does not end in a Dense, or the rows do not allow a fit.
+        """
+        logits, labels, _ = self._score(self.backbone, held_out)
+        fold_affine(self.backbone, *fit_affine(logits, labels))
+        self.calibrated.assign(True)
+
+    def train_step(self, data: tuple) -> dict[str, tf.Tensor]:
+        """Takes one step; logs the loss and the mean confidence of clicks per group."""
+        features, labels, weight = unpack_batch(data)
+        # Outside the tape: no gradient can reach teacher or confidence.
+        lesson = None if self.teacher is None else self._teach(features, labels)
+        with tf.GradientTape() as tape:
+            logits = logits_of(self.backbone, features, training=True)
+            losses = self.student_loss(logits, labels, lesson)
+            objective = tf.nn.compute_average_loss(losses, sample_weight=weight)
+            if self.backbone.losses:
+                penalty = tf.add_n(self.backbone.losses)
+                objective += tf.nn.scale_regularization_loss(penalty)
+        self.optimizer.minimize(objective, self.backbone.trainable_variables, tape=tape)
+
+        self._loss_metric.update_state(losses, sample_weight=weight)
+        logged = [self._loss_metric]
+        if lesson is not None and lesson.confidence is not None:
+            groups = self._groups(features, labels)
+            self._confidence_metric.update_state(lesson.confidence, groups, sample_weight=labels)
+            logged.append(self._confidence_metric)
+        return self._results(logged, logits, labels, weight)
+
+    def test_step(self, data: tuple) -> dict[str, tf.Tensor]:
+        """Logs the log loss and the AUC, overall and per group, of the clicks as logged."""
+        features, labels, weight = unpack_batch(data)
+        logits = logits_of(self.backbone, features, training=False)
+        self._loss_metric.update_state(click_loss(logits, labels), sample_weight=weight)
+        self._auc_metric.update_state(
+            labels, logits, self._groups(features, labels), sample_weight=weight
+        )
+        return self._results([self._loss_metric, self._auc_metric], logits, labels, weight)
+
+    def get_config(self) -> dict[str, object]:
+        """See `keras.Model`."""
+        layers = {"backbone": self.backbone, "teacher": self.teacher, "confidence": self.confidence}
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            **{key: layer and serialize(layer) for key, layer in layers.items()},
+            **dataclasses.asdict(self.student_loss),
+            "alpha": self.alpha,
+            "num_groups": self.num_groups,
+            "group_key": self.group_key,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> ClickConfidenceModel:
+        """See `keras.Model`."""
+        deserialize = keras.saving.deserialize_keras_object
+        layers = {
+            key: config[key] and deserialize(config[key], custom_objects)
+            for key in ("backbone", "teacher", "confidence")
+        }
+        return cls(**{**config, **layers})
+
+    def _teach(self, features: Features, labels: tf.Tensor) -> Lesson:
+        teacher_logits = tf.stop_gradient(logits_of(self.teacher, features, training=False))
+        if self.confidence is None:
+            return Lesson(teacher_logits)
+        groups = self._groups(features, labels)
+        self.confidence.update(teacher_logits, labels, groups)
+        confidence = combine(*self.confidence(teacher_logits, groups), alpha=self.alpha)
+        self.click_confidence.update(confidence, labels)
+        return Lesson(teacher_logits, confidence, self.click_confidence.mean)
+
+    def _results(
+        self,
+        logged: list[keras.metrics.Metric],
+        logits: tf.Tensor,
+        labels: tf.Tensor,
+        weight: tf.Tensor | None,
+    ) -> dict[str, tf.Tensor]:
+        """Values of the given metrics and of those given to `compile`."""
+        column = tf.newaxis
+        probabilities = tf.sigmoid(logits)[:, column]
+        self.compiled_metrics.update_state(labels[:, column], probabilities, sample_weight=weight)
+        results: dict[str, tf.Tensor] = {}
+        for metric in (*logged, *self.compiled_metrics.metrics):
+            value = metric.result()
+            results |= value if isinstance(value, dict) else {metric.name: value}
+        return results
+
+    def _groups(self, features: Features, labels: tf.Tensor) -> tf.Tensor:
+        return groups_of(features, labels, num_groups=self.num_groups, group_key=self.group_key)
+
+    def _score(
+        self, layer: keras.layers.Layer, batches: Iterable
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return score_batches(layer, batches, num_groups=self.num_groups, group_key=self.group_key)
+
+
+def _check_method(
+    teacher: keras.layers.Layer | None,
+    confidence: str | ConfidenceFunction | None,
+    distillation: float,
+) -> None:
+    """Raises ValueError for arguments that do nothing."""
+    if teacher is None and (confidence is not None or distillation):
+        raise ValueError(
+            "Confidence and distillation need a teacher. Received: teacher=None, "
+            f"confidence={confidence!r}, distillation={distillation}."
+        )
+    if teacher is not None and confidence is None and not distillation:
+        raise ValueError(
+            "The teacher would not be used. Received: confidence=None, distillation=0. Name a "
+            "confidence function, set `distillation`, or leave the teacher out."
+        )
