@@ -34,6 +34,7 @@ _MODULE_OF = {
     "parsing_spec": "parsing",
     # Backbones: features -> logit.
     "FusedEmbedding": "embeddings",
+    "keras_inputs": "embeddings",
     "backbone_names": "backbones",
     "get_backbone": "backbones",
     "register_backbone": "backbones",
@@ -61,6 +62,8 @@ _MODULE_OF = {
     "GroupMean": "streaming_metrics",
     "metrics": "metrics",
     "ClickConfidenceModel": "model",
+    "StepCheckpoint": "callbacks",
+    "export_model": "export",
 }
 
 __all__ = [*_MODULE_OF]

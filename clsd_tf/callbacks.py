@@ -1,0 +1,103 @@
+"""Keras callbacks of click-confidence training."""
+
+from __future__ import annotations
+
+import pathlib
+
+import tensorflow as tf
+import tf_keras as keras
+
+
+class StepCheckpoint(keras.callbacks.Callback):
+    """Saves model, optimizer and position in the data, so that training goes on where it stopped.
+
+    `keras.callbacks.BackupAndRestore` restores the weights and replays the epoch from its first
+    batch; here the caller is told how many batches to skip, and the resumed run ends with the same
+    weights as an undisturbed one. Random layers, such as dropout, draw anew after a resume, and the
+    metrics of the epoch cover its rest only.
+
+    Args:
+      directory: where checkpoints are kept; the two latest.
+      every: batches between checkpoints. The end of an epoch is always one.
+
+    >>> checkpoint = StepCheckpoint("run/checkpoints", every=1000)
+    >>> done = checkpoint.restore(model)  # 0 the first time
+    >>> rest = make_dataset("prepared", "train", 512, seed=0, skip_batches=done)
+    >>> model.fit(rest, callbacks=[checkpoint])
+    """
+
+    def __init__(self, directory: str | pathlib.Path, every: int = 1000):
+        """See the class."""
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"`every` must be at least 1 batch. Received: every={every}.")
+        self.directory = pathlib.Path(directory)
+        self.every = every
+        self._batches = tf.Variable(0, dtype=tf.int64, trainable=False, name="batches")
+        self._manager: tf.train.CheckpointManager | None = None
+        self._in_epoch = 0
+        self._unsaved = 0
+
+    def restore(self, model: keras.Model) -> int:
+        """Loads the latest checkpoint into a compiled `model`, if there is one.
+
+        Returns:
+          Batches that the model was trained on, over all epochs.
+
+        Raises:
+          RuntimeError: the checkpoint is of another model.
+        """
+        checkpoint = self._open(model)
+        latest = self._manager.latest_checkpoint
+        if latest is None:
+            return 0
+        try:
+            # Variables that do not exist yet are restored when the first batch creates them.
+            checkpoint.restore(latest).assert_existing_objects_matched()
+        except (ValueError, AssertionError) as error:
+            raise RuntimeError(
+                f"The checkpoint {latest} does not fit the model: {error}. Resume with the "
+                "options of the first run, or train in another directory."
+            ) from error
+        return int(self._batches)
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Starts a new series, unless `restore` was called before."""
+        if self._manager is not None:
+            return
+        self._open(self.model)
+        if self._manager.latest_checkpoint is not None:
+            raise RuntimeError(
+                f"There is a checkpoint in {self.directory} already. Received: a `fit` without "
+                "`restore`. Call `restore(model)` and skip as many batches as it says, or use "
+                "another directory."
+            )
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Batches are counted by Keras within an epoch."""
+        self._in_epoch = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Saves every `every` batches; one call stands for several with `steps_per_execution`."""
+        new = batch + 1 - self._in_epoch
+        self._in_epoch = batch + 1
+        self._batches.assign_add(new)
+        self._unsaved += new
+        if self._unsaved >= self.every:
+            self._save()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Saves, unless the last batch did."""
+        if self._unsaved:
+            self._save()
+
+    def _open(self, model: keras.Model) -> tf.train.Checkpoint:
+        checkpoint = tf.train.Checkpoint(
+            model=model, optimizer=model.optimizer, batches=self._batches
+        )
+        self._manager = tf.train.CheckpointManager(checkpoint, str(self.directory), max_to_keep=2)
+        return checkpoint
+
+    def _save(self) -> None:
+        self._manager.save(checkpoint_number=int(self._batches))
+        self._unsaved = 0
