@@ -77,19 +77,21 @@ class StepCheckpoint(keras.callbacks.Callback):
         """Batches are counted by Keras within an epoch."""
         self._in_epoch = 0
 
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Saves what is due. Not earlier, so that the end of an epoch is saved as such."""
+        if self._unsaved >= self.every:
+            self._save()
+
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Saves every `every` batches; one call stands for several with `steps_per_execution`."""
+        """Counts; one call stands for several batches with `steps_per_execution`."""
         new = batch + 1 - self._in_epoch
         self._in_epoch = batch + 1
         self._batches.assign_add(new)
         self._unsaved += new
-        if self._unsaved >= self.every:
-            self._save()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Saves, unless the last batch did."""
-        if self._unsaved:
-            self._save()
+        """Saves, after validation and the callbacks before this one."""
+        self._save()
 
     def _open(self, model: keras.Model) -> tf.train.Checkpoint:
         checkpoint = tf.train.Checkpoint(

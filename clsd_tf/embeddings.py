@@ -58,11 +58,13 @@ class FusedEmbedding(keras.layers.Layer):
 
     def build(self, input_shape: object) -> None:
         """Creates the tables."""
+        config = self.embeddings_initializer.get_config()
         for dim, rows in self._rows:
             self._tables[str(dim)] = self.add_weight(
                 name=f"table_{dim}",
                 shape=(rows, dim),
-                initializer=self.embeddings_initializer,
+                # One initializer for two tables would give both the same values.
+                initializer=self.embeddings_initializer.from_config(config),
             )
         super().build(input_shape)
 

@@ -26,7 +26,11 @@ FEATURES = [
     ModelFeature("age", "numeric"),
 ]
 # What arguments without a default are given.
-REQUIRED = {"features": FEATURES, "num_groups": 3}
+REQUIRED = {
+    "features": FEATURES,
+    "num_groups": 3,
+    "backbone": clsd_tf.get_backbone("mlp", FEATURES, units=[4]),
+}
 
 
 def unusual(default: object) -> object:
@@ -34,7 +38,7 @@ def unusual(default: object) -> object:
     if isinstance(default, bool):
         return not default
     if isinstance(default, int):
-        return default // 2
+        return default * 2
     if isinstance(default, float):
         return default / 2
     if isinstance(default, tuple):

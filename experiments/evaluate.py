@@ -1,0 +1,106 @@
+"""Evaluates the student of a run on a split, on clicks and on post-click satisfaction.
+
+python -m experiments.evaluate --model_dir=runs/clsd --data_dir=prepared --split=valid
+
+Prints a table, and leaves it with `results.json` in `<model_dir>/evaluation/<split>`. Tune on
+validation rows; read the test split once, at the end.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pathlib
+
+from absl import flags
+from data_pipeline.cli import run_main, write_results
+from rich.console import Console
+from rich.table import Table
+
+from experiments.runs import Run
+
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Directory of a finished run (`clsd-train`).")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Prepared data set that the run was trained on; default: as it was trained."
+)
+_SPLIT = flags.DEFINE_enum("split", "valid", ["train", "valid", "test"], "Rows to evaluate on.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 4096, "Impressions scored at once.", 1)
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", None, "Where results go; default: <model_dir>/evaluation/<split>."
+)
+flags.mark_flag_as_required("model_dir")
+
+
+def main(argv: list[str]) -> None:
+    """Evaluates a run by the flags."""
+    del argv
+    run = Run(_MODEL_DIR.value)
+    run.require_finished()
+    config = run.config()
+    data_dir = _DATA_DIR.value or config.data_dir
+    run.require_same_encoding(data_dir)
+
+    from clsd_tf import Encoder
+    from experiments.evaluation import judge, score_split
+    from experiments.models import load_model
+
+    encoder = Encoder.load(run.encoding)
+    model = load_model(run, config)
+    scored = score_split(model, encoder, data_dir, _SPLIT.value, _BATCH_SIZE.value)
+    judged = {**judge(scored, encoder.group_names()), "outputs": model.output_meaning}
+
+    output = pathlib.Path(_OUTPUT_DIR.value or run.evaluation(_SPLIT.value))
+    output.mkdir(parents=True, exist_ok=True)
+    table = render(judged, f"{run.directory} on {_SPLIT.value}")
+    print(table)
+    _write_text(output / "table.txt", table)
+    write_results(
+        output / "results.json",
+        config={
+            "model_dir": str(run.directory),
+            "data_dir": str(data_dir),
+            "split": _SPLIT.value,
+            "method": config.method,
+            "seed": config.seed,
+        },
+        metrics=judged,
+    )
+
+
+def render(judged: dict, title: str) -> str:
+    """The metrics as text: one table for clicks, one for satisfaction."""
+    console = Console(file=io.StringIO(), width=110)
+    clicks = Table(title=f"{title}: clicks", title_justify="left")
+    names = ("rows", "click rate", "AUC", "GAUC", "log loss", "NE", "predicted/observed", "ECE")
+    clicks.add_column("group")
+    for name in names:
+        clicks.add_column(name, justify="right")
+    for name, values in {"all": judged["click"], **judged["groups"]}.items():
+        columns = [f"{values['rows']:,}"]
+        columns += [f"{v:.4f}" for k, v in values.items() if k not in ("rows", "gauc_users")]
+        clicks.add_row(name, *columns)
+    console.print(clicks)
+    if judged["satisfaction"]:
+        signals = Table(title="post-click satisfaction", title_justify="left")
+        signals.add_column("signal")
+        for name in ("rate", "AUC", "GAUC", "rate among clicks", "AUC among clicks"):
+            signals.add_column(name, justify="right")
+        for name, values in judged["satisfaction"].items():
+            signals.add_row(name, *(f"{value:.4f}" for value in values.values()))
+        console.print(signals)
+    return console.file.getvalue().rstrip()
+
+
+def _write_text(path: pathlib.Path, text: str) -> None:
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(text + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+def cli() -> None:
+    """Entry point of `clsd-evaluate`."""
+    run_main(main)
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,124 @@
+"""Scores a split with a trained model and judges the scores, exactly and per group."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from clsd_tf import ClickConfidenceModel, Encoder, metrics
+from clsd_tf.features import GROUP, ROW, USER
+from data_pipeline.reader import make_dataset
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoredSplit:
+    """A split as a model sees it; [rows] each.
+
+    Attributes:
+      scores: predicted probabilities.
+      labels: clicks, in {0, 1}.
+      users: fingerprint of the user.
+      groups: index of the user group.
+      rows: `_row`, which identifies an impression of the prepared log.
+      satisfaction: post-click signals by name, NaN where missing.
+    """
+
+    scores: np.ndarray
+    labels: np.ndarray
+    users: np.ndarray
+    groups: np.ndarray
+    rows: np.ndarray
+    satisfaction: dict[str, np.ndarray]
+
+
+def score_split(
+    model: ClickConfidenceModel,
+    encoder: Encoder,
+    data_dir: str | pathlib.Path,
+    split: str,
+    batch_size: int = 4096,
+) -> ScoredSplit:
+    """Scores a split in the order of its shards.
+
+    Raises:
+      ValueError: the split has no rows.
+    """
+    signals = [column.name for column in encoder.spec.with_role("satisfaction")]
+    dataset = make_dataset(
+        data_dir, split, batch_size, shuffle=False, extra_columns=[*signals, ROW]
+    )
+    inputs = [feature.name for feature in encoder.model_features]
+    kept: dict[str, list[np.ndarray]] = {n: [] for n in ("_score", "_click", USER, GROUP, ROW)}
+    kept |= {name: [] for name in signals}
+    for features, label, _ in dataset:
+        # A model that is judged by a signal does not get to see it.
+        scores = model.predict_on_batch({name: features[name] for name in inputs})
+        batch = {**features, "_score": scores, "_click": label}
+        for name, parts in kept.items():
+            parts.append(np.asarray(batch[name]))
+    if not kept["_score"]:
+        raise ValueError(f"Split '{split}' of {data_dir} has no rows to evaluate.")
+    columns = {name: np.concatenate(parts) for name, parts in kept.items()}
+    return ScoredSplit(
+        scores=columns["_score"].astype(np.float64),
+        labels=columns["_click"],
+        users=columns[USER],
+        groups=columns[GROUP],
+        rows=columns[ROW],
+        satisfaction={name: columns[name] for name in signals},
+    )
+
+
+def judge(scored: ScoredSplit, group_names: list[str]) -> dict[str, object]:
+    """Metrics of a scored split, see `clsd_tf.metrics`.
+
+    Returns:
+      `click`: of the clicks; `groups`: the same for each user group; `satisfaction`: for each
+      post-click signal of zeros and ones, AUC over impressions and among clicks. Other signals
+      have no AUC and are left out.
+    """
+    clicked = scored.labels == 1
+    judged = {
+        "click": _click_metrics(scored, np.ones_like(clicked)),
+        "groups": {
+            name: _click_metrics(scored, scored.groups == group)
+            for group, name in enumerate(group_names)
+        },
+        "satisfaction": {},
+    }
+    for name, signal in scored.satisfaction.items():
+        known = ~np.isnan(signal)
+        if not np.isin(signal[known], (0.0, 1.0)).all():
+            continue
+        among = known & clicked
+        judged["satisfaction"][name] = {
+            "rate": _mean(signal[known]),
+            "auc": metrics.auc(signal[known], scored.scores[known]),
+            "gauc": metrics.gauc(signal[known], scored.scores[known], scored.users[known]).value,
+            "rate_among_clicks": _mean(signal[among]),
+            "auc_among_clicks": metrics.auc(signal[among], scored.scores[among]),
+        }
+    return judged
+
+
+def _click_metrics(scored: ScoredSplit, chosen: np.ndarray) -> dict[str, float]:
+    """Metrics of the clicks in the chosen rows, bool [rows]; nan where they are not defined."""
+    labels, scores, users = scored.labels[chosen], scored.scores[chosen], scored.users[chosen]
+    gauc = metrics.gauc(labels, scores, users)
+    return {
+        "rows": int(chosen.sum()),
+        "click_rate": _mean(labels),
+        "auc": metrics.auc(labels, scores),
+        "gauc": gauc.value,
+        "gauc_users": gauc.num_users,
+        "log_loss": metrics.log_loss(labels, scores),
+        "normalized_entropy": metrics.normalized_entropy(labels, scores),
+        "predicted_over_observed": metrics.predicted_over_observed(labels, scores),
+        "calibration_error": metrics.expected_calibration_error(labels, scores),
+    }
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")

@@ -1,0 +1,157 @@
+"""The directory of a training run: what it was asked to do, and where its parts are."""
+
+from __future__ import annotations
+
+import dataclasses
+import filecmp
+import hashlib
+import json
+import pathlib
+import shutil
+
+from data_pipeline.cli import write_json
+
+from data_pipeline.manifest import Manifest
+
+_CONFIG, _RESULTS = "config.json", "results.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """All that decides what a run learns.
+
+    Attributes:
+      data_dir: prepared data set.
+      data: checksum of its manifest: the same rows in the same shards.
+      backbone: see `clsd_tf.get_backbone`.
+      backbone_options: arguments of the backbone.
+      method: name of an arm.
+      options: of the arm, see `experiments.arms`.
+      confidence_options: arguments of the confidence function.
+      teacher: where the teacher comes from: "frozen", trained first.
+      teacher_dir: finished run whose student is the teacher; None trains one.
+      seed: of initial weights and of the order of rows; teacher and student share it.
+      epochs: passes over the training rows, for teacher and student each.
+      batch_size: impressions a step.
+      optimizer: "default" (Adam, and row-wise Adagrad for tables) or "adam" for everything.
+      learning_rate: of dense weights.
+      embedding_learning_rate: of embedding tables, with "default".
+      calibrate: whether the student's output is calibrated on validation rows.
+    """
+
+    data_dir: str
+    data: str
+    backbone: str = "dcn_v2"
+    backbone_options: dict[str, object] = dataclasses.field(default_factory=dict)
+    method: str = "clsd"
+    options: dict[str, str | float] = dataclasses.field(default_factory=dict)
+    confidence_options: dict[str, object] = dataclasses.field(default_factory=dict)
+    teacher: str = "frozen"
+    teacher_dir: str | None = None
+    seed: int = 0
+    epochs: int = 1
+    batch_size: int = 512
+    optimizer: str = "default"
+    learning_rate: float = 1e-3
+    embedding_learning_rate: float = 0.03
+    calibrate: bool = False
+
+    def differences(self, other: TrainConfig) -> dict[str, tuple[object, object]]:
+        """Fields that differ, with both values; a data set may have moved."""
+        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
+        names = mine.keys() - {"data_dir"}
+        return {n: (mine[n], theirs[n]) for n in sorted(names) if mine[n] != theirs[n]}
+
+
+class Run:
+    """Paths in the directory of a run.
+
+    config.json   teacher/   student/   logs/   encoding/   export/<version>/   results.json
+    """
+
+    def __init__(self, directory: str | pathlib.Path):
+        self.directory = pathlib.Path(directory)
+        self.teacher = self.directory / "teacher"
+        self.student = self.directory / "student"
+        self.logs = self.directory / "logs"
+        self.encoding = self.directory / "encoding"
+        self.export = self.directory / "export"
+        self.results = self.directory / _RESULTS
+
+    def evaluation(self, split: str) -> pathlib.Path:
+        """Where the evaluation on `split` is kept."""
+        return self.directory / "evaluation" / split
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether training came to its end."""
+        return self.results.exists()
+
+    def begin(self, config: TrainConfig, *, overwrite: bool) -> None:
+        """Makes the directory, or checks that it is of the same run, which then goes on.
+
+        Raises:
+          ValueError: it is of another run, or no run at all.
+        """
+        path = self.directory / _CONFIG
+        if overwrite and path.exists():
+            shutil.rmtree(self.directory)
+        if path.exists():
+            if differences := config.differences(self.config()):
+                listed = "; ".join(
+                    f"{n}: now {a!r}, then {b!r}" for n, (a, b) in differences.items()
+                )
+                raise ValueError(
+                    f"{self.directory} holds a run with other options. Received: {listed}. Resume "
+                    "it with its own options, choose another --model_dir, or pass --overwrite."
+                )
+        elif self.directory.exists() and any(self.directory.iterdir()):
+            raise ValueError(
+                f"{self.directory} is not empty and holds no run. Choose another --model_dir."
+            )
+        else:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            write_json(path, dataclasses.asdict(config))
+
+    def config(self) -> TrainConfig:
+        """What the run was asked to do.
+
+        Raises:
+          ValueError: the directory holds no run of this version.
+        """
+        path = self.directory / _CONFIG
+        if not path.exists():
+            raise ValueError(
+                f"Not a run: {self.directory} has no {_CONFIG}. Expected: a --model_dir of "
+                "`clsd-train`."
+            )
+        try:
+            return TrainConfig(**json.loads(path.read_text(encoding="utf-8")))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a config of this version: {error}.") from error
+
+    def require_finished(self) -> None:
+        """Raises ValueError unless training came to its end."""
+        self.config()
+        if not self.is_finished:
+            raise ValueError(
+                f"The run in {self.directory} is not finished: it has no {_RESULTS}. Start its "
+                "`clsd-train` again, which goes on where it stopped."
+            )
+
+    def require_same_encoding(self, data_dir: str | pathlib.Path) -> None:
+        """Raises ValueError unless the ids of `data_dir` mean what they meant in training."""
+        for path in sorted(p for p in self.encoding.rglob("*") if p.is_file()):
+            other = pathlib.Path(data_dir) / path.relative_to(self.encoding)
+            if not other.exists() or not filecmp.cmp(path, other, shallow=False):
+                raise ValueError(
+                    f"{data_dir} is encoded by other tables than the run was trained on. "
+                    f"Received: {other}, which differs from {path}. Evaluate on the data set that "
+                    "the run was trained on."
+                )
+
+
+def data_checksum(data_dir: str | pathlib.Path) -> str:
+    """Identifies the rows of a prepared data set: SHA-256 of its manifest, hexadecimal."""
+    shards = [dataclasses.asdict(shard) for shard in Manifest.load(data_dir).shards]
+    return hashlib.sha256(json.dumps(shards).encode()).hexdigest()

@@ -1,0 +1,153 @@
+r"""Trains a click model on prepared shards: plainly, or by self-distilled click confidence.
+
+python -m experiments.train --data_dir=prepared --model_dir=runs/plain --method=plain
+python -m experiments.train --data_dir=prepared --model_dir=runs/clsd --method=clsd \
+    --confidence=affine --student=weight --backbone=dcn_v2 --seed=1
+python -m experiments.train --data_dir=prepared --model_dir=runs/soft --method=clsd \
+    --student=soft --calibrate --teacher_dir=runs/plain
+
+A run that was interrupted goes on where it stopped when the same command is given again.
+TensorBoard reads `<model_dir>/logs`. Then: `clsd-evaluate` and `clsd-export`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+
+from absl import flags
+from data_pipeline.cli import run_main, write_results
+
+from clsd_tf.backbones import backbone_names
+from experiments.arms import ARMS, get_arm
+from experiments.runs import Run, TrainConfig, data_checksum
+
+_METHODS = "; ".join(f"{name}: {arm.summary}" for name, arm in ARMS.items())
+
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set (`clsd-prepare`).")
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Directory of the run; made if need be.")
+_METHOD = flags.DEFINE_enum("method", "clsd", list(ARMS), f"How to learn. {_METHODS}.")
+_BACKBONE = flags.DEFINE_string(
+    "backbone",
+    "dcn_v2",
+    f"Architecture: {', '.join(backbone_names())}, or 'package.module:Class' of your own.",
+)
+_BACKBONE_OPTIONS = flags.DEFINE_string(
+    "backbone_options", "{}", "Arguments of the backbone as JSON, such as '{\"units\": [64, 32]}'."
+)
+_CONFIDENCE = flags.DEFINE_enum(
+    "confidence", None, ["global", "affine"], "Confidence function; clsd has 'global'."
+)
+_CONFIDENCE_OPTIONS = flags.DEFINE_string(
+    "confidence_options",
+    "{}",
+    "Arguments of the confidence function as JSON: '{\"sharpness\": 3}'.",
+)
+_STUDENT = flags.DEFINE_enum(
+    "student", None, ["weight", "soft"], "Confidence weighs clicks, or replaces their label."
+)
+_ALPHA = flags.DEFINE_float(
+    "alpha", None, "Share of the group's own confidence, 0 to 1; clsd has 0.5.", 0.0, 1.0
+)
+_DISTILLATION = flags.DEFINE_float(
+    "distillation", None, "Share of the distillation loss, 0 to 1.", 0.0, 1.0
+)
+_TEMPERATURE = flags.DEFINE_float(
+    "temperature", None, "Softens teacher and student in the distillation loss; > 0."
+)
+_TEACHER = flags.DEFINE_enum("teacher", "frozen", ["frozen"], "Where the teacher comes from.")
+_TEACHER_DIR = flags.DEFINE_string(
+    "teacher_dir", None, "Finished run whose model is the teacher, instead of training one."
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of initial weights and of the order of rows.", 0)
+_EPOCHS = flags.DEFINE_integer("epochs", 1, "Passes over the rows. Click models overfit early.", 1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 512, "Impressions a step.", 1)
+_OPTIMIZER = flags.DEFINE_enum(
+    "optimizer",
+    "default",
+    ["default", "adam"],
+    "default: Adam, and row-wise Adagrad for embedding tables. adam: Adam for everything.",
+)
+_LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-3, "Of dense weights.", 0.0)
+_EMBEDDING_LEARNING_RATE = flags.DEFINE_float(
+    "embedding_learning_rate", 0.03, "Of embedding tables, with --optimizer=default.", 0.0
+)
+_CALIBRATE = flags.DEFINE_bool(
+    "calibrate", False, "Calibrate the student's click rate on validation rows."
+)
+_CHECKPOINT_STEPS = flags.DEFINE_integer(
+    "checkpoint_steps", 1000, "Batches between checkpoints, to resume from.", 1
+)
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a run in model_dir.")
+flags.mark_flags_as_required(["data_dir", "model_dir"])
+
+
+def main(argv: list[str]) -> None:
+    """Trains a run by the flags."""
+    del argv
+    config = config_from_flags()
+    run = Run(_MODEL_DIR.value)
+    run.begin(config, overwrite=_OVERWRITE.value)
+
+    from experiments.training import train_run
+
+    started = time.monotonic()
+    metrics = train_run(run, config, checkpoint_steps=_CHECKPOINT_STEPS.value)
+    metrics["seconds"] = round(time.monotonic() - started, 1)
+    write_results(run.results, config=dataclasses.asdict(config), metrics=metrics)
+
+
+def config_from_flags() -> TrainConfig:
+    """What the flags ask for.
+
+    Raises:
+      ValueError: flags contradict each other, or the data set is not one.
+    """
+    given = {
+        "confidence": _CONFIDENCE.value,
+        "student": _STUDENT.value,
+        "alpha": _ALPHA.value,
+        "distillation": _DISTILLATION.value,
+        "temperature": _TEMPERATURE.value,
+    }
+    arm = get_arm(_METHOD.value)
+    if _TEACHER_DIR.value and not arm.needs_teacher:
+        raise ValueError(f"--method={_METHOD.value} has no teacher; leave --teacher_dir out.")
+    return TrainConfig(
+        data_dir=_DATA_DIR.value,
+        data=data_checksum(_DATA_DIR.value),
+        backbone=_BACKBONE.value,
+        backbone_options=_json_object("backbone_options", _BACKBONE_OPTIONS.value),
+        method=_METHOD.value,
+        options=arm.with_options(given),
+        confidence_options=_json_object("confidence_options", _CONFIDENCE_OPTIONS.value),
+        teacher=_TEACHER.value,
+        teacher_dir=_TEACHER_DIR.value,
+        seed=_SEED.value,
+        epochs=_EPOCHS.value,
+        batch_size=_BATCH_SIZE.value,
+        optimizer=_OPTIMIZER.value,
+        learning_rate=_LEARNING_RATE.value,
+        embedding_learning_rate=_EMBEDDING_LEARNING_RATE.value,
+        calibrate=_CALIBRATE.value,
+    )
+
+
+def _json_object(flag: str, text: str) -> dict[str, object]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"--{flag} must be JSON. Received: {text!r}: {error}.") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"--{flag} must be a JSON object. Received: {text!r}.")
+    return value
+
+
+def cli() -> None:
+    """Entry point of `clsd-train`."""
+    run_main(main)
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,65 @@
+"""One table for many columns gives what a table for each would give."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from clsd_tf.embeddings import FusedEmbedding, keras_inputs, mean_pool
+from clsd_tf.features import ModelFeature
+
+FEATURES = (
+    ModelFeature("user", "categorical", cardinality=5, dim=2, table="user"),
+    ModelFeature("item", "categorical", cardinality=4, dim=2, table="item"),
+    ModelFeature("history", "categorical", cardinality=4, dim=2, length=3, table="item"),
+    ModelFeature("city", "categorical", cardinality=3, dim=7, table="city"),
+    ModelFeature("price", "numeric"),
+)
+INPUTS = {
+    "user": tf.constant([0, 4], tf.int64),
+    "item": tf.constant([3, 1], tf.int64),
+    "history": tf.constant([[1, 3, 0], [0, 0, 0]], tf.int64),
+    "city": tf.constant([2, 0], tf.int64),
+    "price": tf.constant([1.0, 2.0]),
+}
+
+
+def test_each_feature_reads_its_own_rows_of_the_common_table():
+    layer = FusedEmbedding(FEATURES)
+    embedded = layer(INPUTS)
+    narrow, wide = layer.embedding_variables
+    assert narrow.shape == (5 + 4, 2)  # users, then items; the history has none of its own
+    assert wide.shape == (3, 7)
+    np.testing.assert_array_equal(embedded["user"], narrow.numpy()[[0, 4]])
+    np.testing.assert_array_equal(embedded["item"], narrow.numpy()[[5 + 3, 5 + 1]])
+    np.testing.assert_array_equal(embedded["city"], wide.numpy()[[2, 0]])
+    assert "price" not in embedded
+
+
+def test_a_history_shares_the_vectors_of_its_items():
+    embedded = FusedEmbedding(FEATURES)(INPUTS)
+    np.testing.assert_array_equal(embedded["history"][0, 0], embedded["item"][1])
+    np.testing.assert_array_equal(embedded["history"][0, 1], embedded["item"][0])
+
+
+def test_gradients_touch_the_rows_of_the_batch_only():
+    layer = FusedEmbedding(FEATURES)
+    with tf.GradientTape() as tape:
+        total = tf.add_n([tf.reduce_sum(v) for v in layer(INPUTS).values()])
+    gradient = tape.gradient(total, layer.embedding_variables[0])
+    assert isinstance(gradient, tf.IndexedSlices)
+    assert set(gradient.indices.numpy()) == {0, 4, 5 + 3, 5 + 1, 5 + 0}
+
+
+def test_padding_does_not_count_in_the_mean_of_a_list():
+    vectors = tf.constant([[[1.0, 2.0], [3.0, 6.0], [99.0, 99.0]], [[9.0, 9.0]] * 3])
+    ids = tf.constant([[7, 8, 0], [0, 0, 0]])
+    np.testing.assert_allclose(mean_pool(vectors, ids), [[2.0, 4.0], [0.0, 0.0]])
+
+
+def test_a_functional_model_of_ones_own_takes_the_same_features():
+    inputs = keras_inputs(FEATURES)
+    embedded = FusedEmbedding(FEATURES)(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(1)(embedded["user"]))
+    assert model(INPUTS).shape == (2, 1)
