@@ -150,17 +150,17 @@ def draw_impressions(world: World, days: int) -> Impressions:
     within = rng.integers(3_600_000, size=requests)
     milliseconds = np.sort(rng.integers(days, size=requests) * DAY_MS + hour * 3_600_000 + within)
     weights = np.exp(0.6 * world.activity.astype(np.float64))
-    user = _draw(rng, weights / weights.sum(), requests)
+    user = draw(rng, weights / weights.sum(), requests)
     context = rng.standard_normal((requests, NUM_CONTEXTS), np.float32)
     angle = 2 * np.pi * (milliseconds % DAY_MS) / DAY_MS
     context[:, 0] = np.sqrt(2) * np.cos(angle - 5.5)
 
     request = np.repeat(np.arange(requests), pages)
     position = np.arange(rows) - np.repeat(np.cumsum(pages) - pages, pages)
-    item = _draw(rng, world.popularity, rows)
+    item = draw(rng, world.popularity, rows)
     # A request shows an item once.
     while len(again := _repeated(request * world.size.items + item)):
-        item[again] = _draw(rng, world.popularity, len(again))
+        item[again] = draw(rng, world.popularity, len(again))
     return Impressions(
         user[request], item, request, position, milliseconds[request], context[request]
     )
@@ -198,7 +198,7 @@ def draw_clicks(world: World, impressions: Impressions, noise_rate: np.ndarray) 
     )
 
 
-def _draw(rng: np.random.Generator, shares: np.ndarray, count: int) -> np.ndarray:
+def draw(rng: np.random.Generator, shares: np.ndarray, count: int) -> np.ndarray:
     """Indices drawn with replacement by their shares, int64 `[count]`."""
     ends = np.cumsum(shares)
     return np.searchsorted(ends, rng.random(count) * ends[-1], side="right").clip(
