@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import tf_keras as keras
 
-_SQUASHING = {"sigmoid", "softmax", "hard_sigmoid", "tanh"}
+_SQUASHING = (
+    keras.activations.sigmoid,
+    keras.activations.hard_sigmoid,
+    keras.activations.softmax,
+    keras.activations.tanh,
+)
 
 
 def check_maps_to_logit(layer: object, argument: str) -> None:
@@ -16,11 +21,12 @@ def check_maps_to_logit(layer: object, argument: str) -> None:
             "`import tf_keras as keras`."
         )
     head = _last_layer(layer)
-    activation = keras.activations.serialize(getattr(head, "activation", None) or _linear)
+    activation = getattr(head, "activation", None)
     if activation in _SQUASHING:
         raise ValueError(
             f"`{argument}` must end in a logit. Received: a last layer with "
-            f"activation={activation!r}. Leave the activation out; the model applies the sigmoid."
+            f"activation={activation.__name__!r}. Leave the activation out; the model applies the "
+            "sigmoid."
         )
     if isinstance(head, keras.layers.Dense) and head.units != 1:
         raise ValueError(
@@ -65,7 +71,3 @@ def _last_layer(layer: object) -> keras.layers.Layer | None:
     if outputs and len(outputs) == 1 and hasattr(outputs[0], "node"):
         return _last_layer(outputs[0].node.layer)
     return layer if isinstance(layer, keras.layers.Activation) else None
-
-
-def _linear() -> None:
-    """Stands for no activation."""
