@@ -49,6 +49,28 @@ class SimulatedLog:
     clicked: np.ndarray
     days: int
 
+    def summary(self) -> dict[str, object]:
+        """Rows and click rate, of all and by group, with the noise rate that was found in it."""
+        interested = self.clicked & ~self.truth["is_noise"].to_numpy()
+        groups = []
+        for number in range(int(self.group.max()) + 1):
+            rows = self.group == number
+            uninterested = rows & ~interested
+            noise = int(np.count_nonzero(uninterested & self.clicked))
+            groups.append(
+                {
+                    "rows": int(np.count_nonzero(rows)),
+                    "click_rate": float(self.clicked[rows].mean()) if rows.any() else None,
+                    "noise_rate": noise / max(int(np.count_nonzero(uninterested)), 1),
+                }
+            )
+        return {
+            "rows": len(self.clicked),
+            "click_rate": float(self.clicked.mean()),
+            "interest_rate": float(interested.mean()),
+            "groups": groups,
+        }
+
 
 def simulate_log(
     spec: ClickLogSpec, size: WorldSize, noise_rates: Sequence[float], days: int | None = None
