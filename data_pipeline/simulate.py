@@ -15,7 +15,8 @@ from __future__ import annotations
 import pathlib
 
 from absl import flags
-from data_pipeline.cli import run_main, write_results
+
+from data_pipeline.cli import run_main, steps, write_results
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Directory of the log; made if need be.")
 _SPEC = flags.DEFINE_string(
@@ -69,11 +70,19 @@ def main(argv: list[str]) -> None:
         text = pathlib.Path(source).read_text(encoding="utf-8")
     spec = parse_spec(text, source=source)
     size = WorldSize(_ROWS.value, _USERS.value, _ITEMS.value, _CATEGORIES.value, _SEED.value)
-    simulated = simulate_log(spec, size, rates, _DAYS.value)
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
-    files = write_simulation(
-        simulated, spec, text, output_dir, csv=_FORMAT.value == "csv", overwrite=_OVERWRITE.value
-    )
+    with steps() as begin:
+        begin(f"Simulating {size.rows:,} impressions")
+        simulated = simulate_log(spec, size, rates, _DAYS.value)
+        begin(f"Writing {output_dir}")
+        files = write_simulation(
+            simulated,
+            spec,
+            text,
+            output_dir,
+            csv=_FORMAT.value == "csv",
+            overwrite=_OVERWRITE.value,
+        )
     config = {
         "spec": _SPEC.value,
         "rows": size.rows,

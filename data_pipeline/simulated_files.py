@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 import pathlib
-import shutil
 
 import duckdb
 import pyarrow as pa
 
 from clsd_tf.features import ClickLogSpec
+from data_pipeline.directories import whole_directory
 from data_pipeline.simulated_log import SimulatedLog
 
 _SPEC, _TRUTH = "spec.toml", "truth/truth.parquet"
@@ -52,23 +51,16 @@ def write_simulation(
       FileExistsError: the directory is in use.
       ValueError: the spec asks for files of an unknown format.
     """
-    _check_free(directory, overwrite=overwrite)
     suffixes = sorted(_FORMATS, key=lambda suffix: csv and suffix != ".csv.gz")
     files = {file_name(spec.input.files, "log", suffixes): simulated.log}
     for name, table in simulated.tables.items():
         files[file_name(spec.tables[name].file, name, suffixes)] = table
     files[_TRUTH] = simulated.truth
 
-    beside = directory.absolute().with_name(f".{directory.absolute().name}.tmp-{os.getpid()}")
-    try:
+    with whole_directory(directory, mark=_TRUTH, overwrite=overwrite) as beside:
         for name, table in files.items():
             _write(table, beside / name)
         (beside / _SPEC).write_text(spec_text, encoding="utf-8")
-        if directory.exists():
-            shutil.rmtree(directory)
-        os.rename(beside, directory)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return {name: table.num_rows for name, table in files.items()}
 
 
@@ -83,18 +75,6 @@ def file_name(pattern: str, stem: str, suffixes: list[str]) -> str:
         f"A simulated log cannot be written as '{pattern}'. Expected a name or a glob that ends in "
         f"one of {', '.join(_FORMATS)}."
     )
-
-
-def _check_free(directory: pathlib.Path, *, overwrite: bool) -> None:
-    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
-        return
-    if not (directory / _TRUTH).is_file():
-        raise FileExistsError(f"{directory} holds other files. Choose another --output_dir.")
-    if not overwrite:
-        raise FileExistsError(
-            f"{directory} holds a simulated log. Give --overwrite to replace it, or choose another "
-            "--output_dir."
-        )
 
 
 def _suffix(name: str) -> str | None:
