@@ -1,138 +1,182 @@
-"""What all commands share: `--help`, exit status, one-sentence errors, progress, results.
+"""What every command has in common: help, exit statuses, errors in one sentence, results as JSON.
 
-A command is a module whose docstring starts with how it is called, with flags defined at import, a
-`main(argv)` that raises on failure, and `cli()` that passes it to `run_main`.
+A command is a module with absl flags and a docstring whose examples can be pasted:
+
+    def main(argv: list[str]) -> None: ...
+
+    def cli() -> None:
+        run_main(main)
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn
+import time
+from collections.abc import Callable, Iterator, Mapping
 
 from absl import app, flags, logging
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
-_HELP = ("--help", "-help", "--helpfull", "-h")
+FAILED, WRONG_FLAGS, INTERRUPTED = 1, 2, 130
+# What a command raises to say that its work cannot be done. Anything else is a defect of the
+# command, and its traceback is shown.
+_EXPECTED = (ValueError, OSError, RuntimeError)
+_DEFECTS = (NotImplementedError, RecursionError)
+_HELP = ("--help", "-help", "--h", "-h", "-?")
 
 
-def run_main(main: Callable[[list[str]], None]) -> NoReturn:
-    """Runs a command and ends the process.
+def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -> None:
+    """Runs the `main` of a command and exits the process.
 
-    Exit status 0: done, or `--help`. 1: the work failed; an expected error (ValueError, OSError,
-    RuntimeError) is one message on standard error, with its traceback at `--verbosity=1`. 2: wrong
-    flags.
+    The status is 0 when the work is done, or help was asked for; 1 when it failed; 2 when flags
+    are wrong. An expected error (ValueError, OSError, RuntimeError) is its message on standard
+    error; with `--v=1` its traceback comes first.
+
+    Args:
+      main: gets the name of the program alone, since no command takes arguments that are no flags.
+      argv: name of the program and flags; those of the process by default.
     """
-    # TensorFlow reports its build and the absence of a GPU otherwise.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    name = _program()
+    module = sys.modules[main.__module__]
 
-    def parse(argv: Sequence[str]) -> list[str]:
-        if set(argv[1:]) & set(_HELP):
-            print(_help(main), flush=True)
-            sys.exit(0)
+    def parse(arguments: list[str]) -> list[str]:
         try:
-            rest = flags.FLAGS(argv)
+            return _parse_flags(module, arguments)
         except flags.Error as error:
-            _refuse(name, str(error))
-        if rest[1:]:
-            _refuse(name, f"arguments that are no flags: {' '.join(rest[1:])}")
-        return rest
+            _stop(f"{error}\nPass --help to see the flags.", WRONG_FLAGS)
 
-    def guarded(argv: list[str]) -> None:
+    def run(arguments: list[str]) -> None:
         try:
-            main(argv)
-        except (ValueError, OSError, RuntimeError) as error:
-            if logging.level_debug():
-                raise
-            print(f"{name}: {_message(error)}", file=sys.stderr)
-            sys.exit(1)
+            main(arguments)
         except KeyboardInterrupt:
-            print(f"{name}: interrupted.", file=sys.stderr)
-            sys.exit(130)
+            _stop("Interrupted.", INTERRUPTED)
+        except app.UsageError as error:
+            _stop(f"{error}\nPass --help to see the flags.", WRONG_FLAGS)
+        except _EXPECTED as error:
+            if isinstance(error, _DEFECTS) or not str(error):
+                raise
+            if logging.get_verbosity() > logging.INFO:
+                logging.exception("Traceback of the error below:")
+            _stop(str(error), FAILED)
 
-    app.run(guarded, flags_parser=parse)
-    sys.exit(0)
+    app.run(run, argv=argv, flags_parser=parse)
 
 
-def write_json(path: str | os.PathLike, value: object) -> None:
-    """Writes JSON, whole or not at all; numbers that are not finite become null."""
+def write_json(path: str | pathlib.Path, obj: object) -> None:
+    """Writes `obj` as JSON to `path`, whole or not at all.
+
+    NumPy values become numbers and lists, paths strings. NaN and infinities, which JSON lacks,
+    become null.
+
+    Raises:
+      TypeError: something in `obj` has no form in JSON.
+    """
     path = pathlib.Path(path)
-    beside = path.with_name(path.name + ".tmp")
-    text = json.dumps(_plain(value), indent=2, allow_nan=False, ensure_ascii=False)
-    beside.write_text(text + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(text + "\n", encoding="utf-8")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def write_results(
-    path: str | os.PathLike, *, config: Mapping[str, object], metrics: Mapping[str, object]
+    path: str | pathlib.Path, *, config: Mapping[str, object], metrics: Mapping[str, object]
 ) -> None:
-    """Writes the `results.json` of a command, and its path as the last line of standard output."""
-    command = [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]
-    write_json(path, {"command": command, "config": config, "metrics": metrics})
-    print(path, flush=True)
+    """Writes `results.json` with the command line, and prints its path as last line of stdout."""
+    write_json(path, {"command": sys.orig_argv, "config": config, "metrics": metrics})
+    print(pathlib.Path(path), flush=True)
 
 
-def progress_bar() -> Progress:
-    """A bar on standard error, for long work; a context manager, see `rich.progress`."""
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(file=sys.stderr),
-        transient=True,
-    )
+@contextlib.contextmanager
+def progress(description: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Shows a bar on standard error, and then how long it took.
+
+    Yields:
+      A function to be called with the number of rows, or whatever is counted, that were added.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    console, started = Console(stderr=True), time.monotonic()
+    hidden = not console.is_terminal
+    columns += (TimeRemainingColumn(),)
+    with Bar(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda count: bar.advance(task, count)
+    _print_done(console, description, started)
 
 
-def _program() -> str:
-    """The command as its user typed it."""
-    called = pathlib.Path(sys.argv[0])
-    return called.name if called.suffix != ".py" else f"{called.parent.name}.{called.stem}"
+@contextlib.contextmanager
+def steps() -> Iterator[Callable[[str], None]]:
+    """Shows on standard error what is being done, and how long each step took.
+
+    Yields:
+      A function to be called with the name of each step as it begins.
+    """
+    console, current = Console(stderr=True), []
+    with console.status("") as status:
+
+        def begin(description: str) -> None:
+            end()
+            current[:] = [description, time.monotonic()]
+            status.update(f"{description} ...")
+
+        def end() -> None:
+            if current:
+                _print_done(console, *current)
+
+        yield begin
+        end()
 
 
-def _help(main: Callable[[list[str]], None]) -> str:
-    module = main.__globals__["__name__"]
-    # absl files the flags of the module that is run under the path of its file.
-    listed = flags.FLAGS.module_help(sys.argv[0] if module == "__main__" else module)
-    _, _, listed = listed.partition(":\n")  # the module's name
-    return f"{main.__globals__['__doc__'].strip()}\n\nFlags:\n{listed}"
+def _print_done(console: Console, description: str, started: float) -> None:
+    console.print(f"{description}: {time.monotonic() - started:.1f} s", highlight=False)
 
 
-def _refuse(name: str, message: str) -> NoReturn:
-    print(f"{name}: {message}\nSee {name} --help.", file=sys.stderr)
-    sys.exit(2)
+def _parse_flags(module: object, arguments: list[str]) -> list[str]:
+    """Parses the flags. Raises flags.Error; exits with 0 after help."""
+    if any(a in _HELP for a in _before_terminator(arguments)):
+        # absl would show the flags of the process's main module, which for a console script is not
+        # the command's, and exit with 1.
+        described = flags.FLAGS.module_help(module).partition(":\n")[2]
+        print(f"{(module.__doc__ or '').strip()}\n\nFlags:\n{described}")
+        print("\nPass --helpfull to see the flags of all modules.")
+        sys.exit(0)
+    try:
+        rest = flags.FLAGS(arguments)
+    except SystemExit:  # absl's other help flags; it would exit with 1
+        sys.exit(0)
+    if len(rest) > 1:
+        raise flags.Error(f"Every argument is a flag. Received: {' '.join(rest[1:])}.")
+    return rest
 
 
-def _message(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+def _before_terminator(arguments: list[str]) -> list[str]:
+    return arguments[1 : arguments.index("--")] if "--" in arguments else arguments[1:]
+
+
+def _stop(message: str, status: int) -> None:
+    print(message, file=sys.stderr, flush=True)
+    sys.exit(status)
 
 
 def _plain(value: object) -> object:
-    """What JSON can hold: no NumPy numbers, no paths, no NaN."""
+    """`value` in what JSON knows; what has no form there is left to fail by its type."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _plain(element) for key, element in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "item"):  # a NumPy scalar
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    return str(value)
+        return [_plain(element) for element in value]
+    if hasattr(value, "tolist"):  # NumPy scalars and arrays
+        return _plain(value.tolist())
+    if isinstance(value, pathlib.PurePath):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
