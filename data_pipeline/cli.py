@@ -16,6 +16,7 @@ import math
 import os
 import pathlib
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -44,6 +45,7 @@ def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -
       argv: name of the program and flags; those of the process by default.
     """
     module = sys.modules[main.__module__]
+    flags.FLAGS.set_default("verbosity", logging.WARNING)  # TensorFlow tells a lot at INFO
 
     def parse(arguments: list[str]) -> list[str]:
         try:
@@ -61,11 +63,34 @@ def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -
         except _EXPECTED as error:
             if isinstance(error, _DEFECTS) or not str(error):
                 raise
-            if logging.get_verbosity() > logging.INFO:
+            if logging.level_debug():
                 logging.exception("Traceback of the error below:")
             _stop(str(error), FAILED)
 
     app.run(run, argv=argv, flags_parser=parse)
+
+
+def load_tensorflow() -> None:
+    """Imports TensorFlow without what it says of its build and of GPUs that are not there.
+
+    Those lines come from C++ and heed no log level. If the import fails, they are shown.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_logical_devices()  # starts the runtime, which has more to say
+        except BaseException:
+            hidden.seek(0)
+            os.write(shown, hidden.read())
+            raise
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
 
 
 def write_json(path: str | pathlib.Path, obj: object) -> None:

@@ -13,10 +13,10 @@ import os
 import pathlib
 
 from absl import flags
-from data_pipeline.cli import run_main, write_results
 from rich.console import Console
 from rich.table import Table
 
+from data_pipeline.cli import load_tensorflow, run_main, write_results
 from experiments.runs import Run
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Directory of a finished run (`clsd-train`).")
@@ -40,6 +40,7 @@ def main(argv: list[str]) -> None:
     data_dir = _DATA_DIR.value or config.data_dir
     run.require_same_encoding(data_dir)
 
+    load_tensorflow()
     from clsd_tf import Encoder
     from experiments.evaluation import judge, score_split
     from experiments.models import load_model

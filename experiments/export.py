@@ -11,8 +11,8 @@ output estimates stands in `assets.extra/metadata.json`.
 from __future__ import annotations
 
 from absl import flags
-from data_pipeline.cli import run_main, write_results
 
+from data_pipeline.cli import load_tensorflow, run_main, write_results
 from experiments.runs import Run
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Directory of a finished run (`clsd-train`).")
@@ -29,6 +29,7 @@ def main(argv: list[str]) -> None:
     run = Run(_MODEL_DIR.value)
     run.require_finished()
 
+    load_tensorflow()
     from clsd_tf import Encoder, export_model
     from experiments.models import load_model
 

@@ -8,9 +8,10 @@ import sys
 
 import tensorflow as tf
 import tf_keras as keras
-from data_pipeline.cli import write_json
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data_pipeline.cli import write_json
 
 _Logs = dict[str, float] | None
 
@@ -63,9 +64,8 @@ class ProgressBar(keras.callbacks.Callback):
         """Sums the epoch up."""
         shown = {name: value for name, value in logs.items() if "_group_" not in name}
         values = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
-        self._console.print(
-            f"{self._phase}, epoch {epoch + 1} of {self._epochs}: {values}", highlight=False
-        )
+        text = f"{self._phase}, epoch {epoch + 1} of {self._epochs}: {values}"
+        self._console.print(text, highlight=False, soft_wrap=True)
 
 
 class StepSummaries(keras.callbacks.Callback):

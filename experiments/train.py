@@ -17,9 +17,9 @@ import json
 import time
 
 from absl import flags
-from data_pipeline.cli import run_main, write_results
 
 from clsd_tf.backbones import backbone_names
+from data_pipeline.cli import load_tensorflow, run_main, write_results
 from experiments.arms import ARMS, get_arm
 from experiments.runs import Run, TrainConfig, data_checksum
 
@@ -90,6 +90,7 @@ def main(argv: list[str]) -> None:
     run = Run(_MODEL_DIR.value)
     run.begin(config, overwrite=_OVERWRITE.value)
 
+    load_tensorflow()
     from experiments.training import train_run
 
     started = time.monotonic()
