@@ -40,7 +40,7 @@ def click_histories(engine: Backend, rows: ir.Table, spec: ClickLogSpec) -> ir.T
     last = ibis.window(
         group_by=clicks.user,
         order_by=[clicks["_time"], clicks[ROW]],
-        rows=(spec.history.length - 1, 0),
+        rows=(1 - spec.history.length, 0),
     )
     lists = clicks.select(
         "user",
