@@ -81,16 +81,19 @@ def _served(
     backbone: keras.layers.Layer, encoder: Encoder
 ) -> tuple[tf.Module, dict[str, tf.types.experimental.ConcreteFunction]]:
     """A bare module with the variables and tables that its signatures use."""
+    # There is no control flow to convert, and AutoGraph warns of what it cannot.
+    encode = tf.autograph.experimental.do_not_convert(encoder.__call__)
 
     def predict_features(**features: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"outputs": tf.sigmoid(logits_of(backbone, features))}
 
     def serving_default(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         raw = tf.io.parse_example(inputs, parsing_spec(encoder.spec, serving=True))
-        return predict_features(**encoder(raw))
+        return predict_features(**encode(raw))
 
     examples = tf.TensorSpec([None], tf.string, name="inputs")
     dense = {feature.name: _tensor_spec(feature) for feature in encoder.model_features}
+
     signatures = {
         "serving_default": tf.function(serving_default).get_concrete_function(examples),
         "predict_features": tf.function(predict_features).get_concrete_function(**dense),

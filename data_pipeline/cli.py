@@ -45,7 +45,6 @@ def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -
       argv: name of the program and flags; those of the process by default.
     """
     module = sys.modules[main.__module__]
-    flags.FLAGS.set_default("verbosity", logging.WARNING)  # TensorFlow tells a lot at INFO
 
     def parse(arguments: list[str]) -> list[str]:
         try:
@@ -54,6 +53,8 @@ def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -
             _stop(f"{error}\nPass --help to see the flags.", WRONG_FLAGS)
 
     def run(arguments: list[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # TensorFlow tells a lot at INFO
         try:
             main(arguments)
         except KeyboardInterrupt:
