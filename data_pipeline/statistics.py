@@ -1,0 +1,146 @@
+"""What the encoding learns: vocabularies, quantile boundaries and moments of the training split.
+
+Each depends on the set of training rows alone: not on their order, on labels, or on the number of
+threads. A column that shares the encoding of another one (its owner) adds nothing to it: tokens are
+those of the owner's column.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+
+import ibis
+import ibis.expr.types as ir
+from ibis.backends.duckdb import Backend
+
+from clsd_tf.encoding import EncodingTables, vocabulary_path
+from clsd_tf.features import ClickLogSpec, ColumnSpec
+from data_pipeline.column_values import as_float32, column_values
+from data_pipeline.splits import SPLIT
+from data_pipeline.streaming import record_batches
+
+# Values are rounded to this share of the largest one before they are added, as integers.
+_MOMENT_BITS = 30
+_LINE_BREAKS = ("\n", "\r")
+
+
+@dataclasses.dataclass
+class LearnedTables:
+    """Tables of the encoding, and what did not get into them.
+
+    Attributes:
+      encoding: as saved in `encoding.json`.
+      vocabularies: column -> stored table with the column `token`.
+      tokens_with_line_breaks: column -> tokens left out because a line of a file cannot hold them.
+    """
+
+    encoding: EncodingTables
+    vocabularies: dict[str, ir.Table]
+    tokens_with_line_breaks: dict[str, int]
+
+
+def learn_tables(
+    engine: Backend, rows: ir.Table, spec: ClickLogSpec, directory: str | pathlib.Path
+) -> LearnedTables:
+    """Learns what the encoded columns need and writes `encoding.json` and `vocab/<column>.txt`.
+
+    Args:
+      engine: that holds `rows`.
+      rows: with `_split` and all columns that own an encoding.
+      spec: of the log.
+      directory: of the data set.
+    """
+    train = rows.filter(rows[SPLIT] == "train")
+    learned = LearnedTables(EncodingTables(), {}, {})
+    owners = {column.name: column for column in map(spec.owner, spec.encoded_columns)}
+    for name, column in owners.items():
+        values = column_values(train, column)
+        if column.encoding == "vocabulary":
+            _learn_vocabulary(engine, values, column, directory, learned)
+        elif column.quantiles is not None:
+            learned.encoding.boundaries[name] = quantile_boundaries(values, column)
+        elif column.scaling in ("standard", "log_standard"):
+            learned.encoding.moments[name] = moments(values, column)
+    learned.encoding.save(directory)
+    return learned
+
+
+def _learn_vocabulary(
+    engine: Backend,
+    values: ir.Table,
+    column: ColumnSpec,
+    directory: str | pathlib.Path,
+    learned: LearnedTables,
+) -> None:
+    """Tokens by falling count; of equal count, integers by number and strings by code points."""
+    counts = values.group_by(token=values.value).agg(count=values.count())
+    frequent = counts.filter(counts["count"] >= column.min_count)
+    if column.type == "string":
+        broken = ibis.or_(*(frequent.token.contains(mark) for mark in _LINE_BREAKS))
+        left_out = int(frequent.filter(broken).count().to_pyarrow().as_py())
+        if left_out:
+            learned.tokens_with_line_breaks[column.name] = left_out
+        frequent = frequent.filter(~broken)
+    by_count = [ibis.desc("count"), "token"]
+    ordered = frequent.order_by(by_count)
+    if column.max_size is not None:
+        ordered = ordered.limit(column.max_size)
+    vocabulary = engine.create_table(f"vocabulary_{column.name}", ordered)
+    path = vocabulary_path(directory, column.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = 0
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for batch in record_batches(engine, vocabulary.order_by(by_count).select("token")):
+            file.writelines(f"{token}\n" for token in batch.column(0).to_pylist())
+            size += batch.num_rows
+    learned.encoding.vocabulary_sizes[column.name] = size
+    learned.vocabularies[column.name] = vocabulary
+
+
+def quantile_boundaries(values: ir.Table, column: ColumnSpec) -> list[float]:
+    """Strictly rising float32 boundaries that cut `value` into at most `quantiles` buckets.
+
+    Boundary j of q is the value at place floor(j * n / q), from 0, of the n values in order: a
+    value that occurs, never one between two. A boundary at the smallest value would leave the
+    bucket below it empty, and is dropped.
+    """
+    values = values.select(value=as_float32(values.value, column))
+    total = int(values.count().to_pyarrow().as_py())
+    # Counts of distinct values need less memory than the sorted values, and can be stored on disk.
+    counts = values.group_by("value").agg(count=values.count())
+    upto = counts["count"].sum().over(ibis.cumulative_window(order_by=counts.value)).cast("int64")
+    counts = counts.mutate(upto=upto)
+    places = {j * total // column.quantiles for j in range(1, column.quantiles)}
+    starts = counts.upto - counts["count"]
+    chosen = ibis.or_(*((starts <= place) & (place < counts.upto) for place in sorted(places)))
+    found = counts.filter(chosen & (starts > 0)).order_by("value")
+    return found.to_pyarrow()["value"].to_pylist()
+
+
+def moments(values: ir.Table, column: ColumnSpec) -> tuple[float, float]:
+    """Mean and (population) standard deviation of `value` after log scaling; 0, 0 of no values.
+
+    A sum of floats depends on the order in which threads add, a sum of integers does not: values
+    are written as multiples of a power of two, fine enough that nothing is lost that matters.
+    """
+    scaled = as_float32(values.value, column).cast("float64")
+    if column.scaling == "log_standard":
+        scaled = scaled.sign() * (scaled.abs() + 1).ln()
+    scaled = values.select(value=scaled)
+    largest = scaled.value.abs().max().to_pyarrow().as_py()
+    if not largest:  # no values, or only zeros
+        return 0.0, 0.0
+    unit = 2.0 ** (math.frexp(largest)[1] - _MOMENT_BITS)
+    units = (scaled.value / unit).round().cast("int64")
+    exact = "decimal(38, 0)"
+    sums = scaled.aggregate(
+        count=scaled.count(),
+        first=units.cast(exact).sum().cast("string"),
+        second=(units * units).cast(exact).sum().cast("string"),
+    )
+    row = sums.to_pyarrow().to_pylist()[0]
+    count, first, second = (int(row[name]) for name in ("count", "first", "second"))
+    variance = (count * second - first * first) / (count * count)
+    return first / count * unit, math.sqrt(variance) * unit
