@@ -55,7 +55,8 @@ class ColumnSpec(_Strict):
 
     encoding: Encoding | None = None
     dim: int = Field(default=16, ge=1)  # embedding dimension
-    default: int | float | str | None = None  # raw value that stands in for a missing one
+    # Raw value that stands in for a missing one. With bool, so that `true` is seen as no number.
+    default: bool | int | float | str | None = None
     model_input: bool = True
 
     min_count: int = Field(default=1, ge=1)

@@ -144,7 +144,9 @@ def _role_problems(spec: ClickLogSpec) -> Iterator[SpecProblem]:
             names.append("[activity]")
         if len(names) > 1:
             message = f"At most one column has role '{role}'. Received: {', '.join(names)}."
-            yield SpecProblem(("columns", names[-1], "role"), message)
+            of_activity = names[-1] == "[activity]"
+            path = ("activity",) if of_activity else ("columns", names[-1], "role")
+            yield SpecProblem(path, message)
         if not names and role in _ONE_OF:
             yield SpecProblem(("columns",), f"A click log needs a column with role '{role}'.")
     for column in spec.columns:
