@@ -1,0 +1,98 @@
+"""A small simulated log, prepared once by the commands a user would run."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from data_pipeline.manifest import Manifest
+from experiments.arms import get_arm
+from experiments.runs import Run, TrainConfig, data_checksum
+from experiments.training import train_run
+
+
+def run_command(module: str, *arguments: str, cwd: pathlib.Path) -> pathlib.Path:
+    """Runs a command in a process of its own; returns the path of its results."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", module, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    results = cwd / done.stdout.splitlines()[-1]
+    assert set(json.loads(results.read_text())) == {"command", "config", "metrics"}
+    return results
+
+
+@pytest.fixture(scope="session")
+def run():
+    """`run_command`."""
+    return run_command
+
+
+@pytest.fixture(scope="session")
+def log(tmp_path_factory) -> pathlib.Path:
+    """A simulated log with its spec and its truth."""
+    directory = tmp_path_factory.mktemp("simulated")
+    flags = ["--rows=30000", "--users=600", "--items=300", "--seed=1"]
+    return run_command("data_pipeline.simulate", "--output_dir=log", *flags, cwd=directory).parent
+
+
+@pytest.fixture(scope="session")
+def prepared(log) -> pathlib.Path:
+    """The log, prepared."""
+    where = (f"--spec={log / 'spec.toml'}", f"--input={log}", "--output_dir=prepared")
+    directory = run_command("data_pipeline.prepare", *where, cwd=log.parent).parent
+    assert all(Manifest.load(directory).rows.values())
+    return directory
+
+
+@pytest.fixture(scope="session")
+def configure(prepared):
+    """Makes the config of a run on the prepared log, small enough for a test."""
+
+    def configure(method: str = "clsd", **fields: object) -> TrainConfig:
+        options = get_arm(method).with_options(fields.pop("options", {}))
+        defaults = {
+            "backbone": "mlp",
+            "backbone_options": {"units": [16]},
+            "batch_size": 256,
+            "data_dir": str(prepared),
+            "data": data_checksum(prepared),
+        }
+        return TrainConfig(method=method, options=options, **{**defaults, **fields})
+
+    return configure
+
+
+@pytest.fixture(scope="session")
+def train():
+    """Trains a run in a directory to its end."""
+
+    def train(directory: pathlib.Path, config: TrainConfig, checkpoint_steps: int = 1000) -> Run:
+        trained = Run(directory)
+        trained.begin(config, overwrite=False)
+        train_run(trained, config, checkpoint_steps=checkpoint_steps)
+        trained.results.write_text("{}")
+        return trained
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory, configure, train) -> Run:
+    """A finished plain run."""
+    return train(tmp_path_factory.mktemp("runs") / "plain", configure("plain"))
+
+
+@pytest.fixture(scope="session")
+def clsd(tmp_path_factory, configure, train) -> Run:
+    """A finished run of CLSD with confidence per group."""
+    config = configure("clsd", options={"confidence": "affine"})
+    return train(tmp_path_factory.mktemp("runs") / "clsd", config)
