@@ -1,0 +1,143 @@
+"""From checked impressions to a data set: the order in which things are decided.
+
+splits -> activity -> tables of the encoding -> group numbers -> planted noise -> click histories
+-> shards and their statistics. The tables come before the noise, which needs the groups that they
+define; none of them depends on labels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+
+import ibis.expr.types as ir
+from absl import logging
+from ibis.backends.duckdb import Backend
+
+from clsd_tf.encoding import Encoder
+from clsd_tf.features import ClickLogSpec
+from data_pipeline.activity import add_activity
+from data_pipeline.cli import progress, steps
+from data_pipeline.groups import add_group
+from data_pipeline.history import click_histories
+from data_pipeline.manifest import Layout, ShardInfo
+from data_pipeline.noise import plant_noise, rates_by_group, write_truth
+from data_pipeline.shards import BLOCK_ROWS, write_split
+from data_pipeline.split_batches import split_batches
+from data_pipeline.splits import SPLITS, add_split, split_sizes
+from data_pipeline.statistics import learn_tables
+from data_pipeline.summary import click_rates, distinct_ids, history_lengths, oov_rates
+
+_ROWS_PER_SHARD = 100_000
+_MAX_SHARDS = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class WriteOptions:
+    """How a data set is written.
+
+    Attributes:
+      layout: of the shards, see `data_pipeline.shard_format`.
+      num_shards: per split; None: one for 100,000 rows.
+      block_rows: rows in a columnar record.
+      noise_rates: one for each user group, or one for all; empty: no noise is planted.
+      noise_seed: of the planted noise.
+      seed: of the order of training rows.
+    """
+
+    layout: Layout = "columnar"
+    num_shards: int | None = None
+    block_rows: int = BLOCK_ROWS
+    noise_rates: tuple[float, ...] = ()
+    noise_seed: int = 0
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class WrittenData:
+    """What was written.
+
+    Attributes:
+      rows: split -> rows.
+      shards: in the order of their rows.
+      noise: rates by group and the seed, or None.
+      statistics: what `stats.json` says of the rows.
+    """
+
+    rows: dict[str, int]
+    shards: tuple[ShardInfo, ...]
+    noise: dict[str, object] | None
+    statistics: dict[str, object]
+
+
+def write_data_set(
+    engine: Backend,
+    impressions: ir.Table,
+    spec: ClickLogSpec,
+    directory: pathlib.Path,
+    options: WriteOptions,
+) -> WrittenData:
+    """Writes encoding, shards and, if noise is planted, its truth into `directory`.
+
+    Args:
+      engine: that holds `impressions`; its tables are the caller's to remove.
+      impressions: see `data_pipeline.loading`.
+      spec: of the log.
+      directory: an existing one.
+      options: how.
+
+    Raises:
+      SplitError: there is nothing to train on.
+      ActivityError, NoiseError: what spec or options ask for does not fit the rows.
+    """
+    with steps() as begin:
+        begin("Splits and groups")
+        rows = engine.create_table("rows", add_activity(add_split(impressions, spec), spec))
+        sizes = split_sizes(rows)
+        begin("Vocabularies, boundaries and moments")
+        learned = learn_tables(engine, rows, spec, directory)
+        encoder = Encoder(spec, learned.encoding, directory)
+        rows = add_group(engine, rows, encoder)
+        noise = None
+        if options.noise_rates:
+            begin("Planted noise")
+            rates = rates_by_group(options.noise_rates, encoder.group_names())
+            rows = plant_noise(rows, spec.label.name, [*rates.values()], options.noise_seed)
+            write_truth(engine, rows, directory)
+            noise = {"rates": rates, "seed": options.noise_seed}
+        histories = None
+        if spec.history is not None:
+            begin("Click histories")
+            histories = click_histories(engine, rows, spec)
+        begin("Statistics")
+        statistics = {
+            **distinct_ids(rows, spec),
+            **click_rates(rows, spec, encoder),
+            "oov_rates": oov_rates(rows, histories, spec, learned),
+            "tokens_with_line_breaks": learned.tokens_with_line_breaks,
+        }
+        if histories is not None:
+            statistics["history_lengths"] = history_lengths(rows, histories, spec)
+
+    shards: list[ShardInfo] = []
+    for split in SPLITS:
+        if not sizes[split]:
+            logging.warning("The split '%s' is empty.", split)
+        with progress(f"Writing {sizes[split]:,} rows of {split}", sizes[split]) as advance:
+            shards += write_split(
+                split_batches(engine, rows, histories, spec, split, options.seed),
+                directory,
+                split,
+                encoder,
+                rows=sizes[split],
+                num_shards=options.num_shards or _default_shards(sizes[split]),
+                layout=options.layout,
+                block_rows=options.block_rows,
+                progress=advance,
+            )
+    return WrittenData({s: sizes[s] for s in SPLITS}, tuple(shards), noise, statistics)
+
+
+def _default_shards(rows: int) -> int:
+    return min(max(1, math.ceil(rows / _ROWS_PER_SHARD)), _MAX_SHARDS)

@@ -1,0 +1,130 @@
+"""A whole run of `data_pipeline.prepare`: log files in, a data set that appears at once."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+import duckdb
+from ibis.backends.duckdb import Backend
+
+from clsd_tf.spec import parse_spec
+from data_pipeline.cli import steps, write_json
+from data_pipeline.data_set import WriteOptions, write_data_set
+from data_pipeline.datasets import spec_path
+from data_pipeline.directories import whole_directory
+from data_pipeline.engines import open_engine
+from data_pipeline.loading import load_impressions
+from data_pipeline.manifest import Manifest
+from data_pipeline.schema import write_schema
+
+# A directory with a manifest is a finished data set.
+_MARK = "manifest.json"
+_PACKAGES = ("clsd_tf", "tensorflow", "ibis-framework", "duckdb", "pyarrow")
+
+
+class EngineError(RuntimeError):
+    """The engine lacks memory or disk."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadOptions:
+    """Which rows are read, and with what.
+
+    Attributes:
+      max_bad_fraction: share of rows that may be unusable.
+      first_day: as text; rows of earlier days are left out.
+      last_day: as text; rows of later days are left out.
+      threads: of the engine; None: all processors.
+      memory_limit: of the engine, such as "8GB"; None: its default.
+    """
+
+    max_bad_fraction: float = 0.01
+    first_day: str | None = None
+    last_day: str | None = None
+    threads: int | None = None
+    memory_limit: str | None = None
+
+
+def prepare(
+    spec: str,
+    inputs: str,
+    output_dir: str | pathlib.Path,
+    read: ReadOptions,
+    write: WriteOptions,
+    *,
+    overwrite: bool = False,
+) -> dict[str, object]:
+    """Prepares the log in `inputs` and returns what `stats.json` says.
+
+    Args:
+      spec: path of a spec, or the name of a ready one.
+      inputs: a file, a glob or a directory.
+      output_dir: of the data set.
+      read: which rows.
+      write: how.
+      overwrite: whether a data set in `output_dir` is replaced.
+
+    Raises:
+      FileExistsError: something stands in `output_dir`.
+      EngineError: memory or disk is too small.
+      ValueError, OSError: as spec, files or options are wrong. Nothing is left behind then.
+    """
+    path = spec_path(spec)
+    text = path.read_text(encoding="utf-8")
+    log = parse_spec(text, source=str(path))
+    with whole_directory(output_dir, mark=_MARK, overwrite=overwrite) as directory:
+        with _engine(directory / "engine", read) as engine:
+            with steps() as begin:
+                begin("Reading and checking")
+                loaded = load_impressions(
+                    engine,
+                    log,
+                    inputs,
+                    directory,
+                    max_bad_fraction=read.max_bad_fraction,
+                    first_day=read.first_day,
+                    last_day=read.last_day,
+                )
+            written = write_data_set(engine, loaded.impressions, log, directory, write)
+        (directory / "spec.toml").write_text(text, encoding="utf-8")
+        write_schema(log, directory)
+        statistics = {
+            "name": log.name,
+            "rows_read": loaded.rows_read,
+            "duplicates": loaded.duplicates,
+            "quarantined": loaded.quarantined,
+            **written.statistics,
+        }
+        write_json(directory / "stats.json", statistics)
+        Manifest(
+            name=log.name,
+            layout=write.layout,
+            block_rows=write.block_rows,
+            rows=written.rows,
+            shards=written.shards,
+            source=tuple(loaded.source),
+            noise=written.noise,
+            versions={package: importlib.metadata.version(package) for package in _PACKAGES},
+        ).save(directory)
+    return statistics
+
+
+@contextlib.contextmanager
+def _engine(directory: pathlib.Path, read: ReadOptions) -> Iterator[Backend]:
+    """An engine whose files are removed with it, and whose lack of room is an expected error."""
+    engine = open_engine(directory, threads=read.threads, memory_limit=read.memory_limit)
+    try:
+        yield engine
+    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+        raise EngineError(
+            f"The engine lacks room. Received: {error} Expected: enough memory and disk beside the "
+            "output directory. Give another --memory_limit, fewer --threads, or another disk."
+        ) from error
+    finally:
+        engine.disconnect()
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,106 @@
+r"""Prepares a click log: raw files in, encoded shards, vocabularies and statistics out.
+
+python -m data_pipeline.prepare --spec=kuairand --input=KuaiRand-Pure/data --output_dir=prepared
+python -m data_pipeline.prepare --spec=my_log.toml --input='logs/2022-05-*.parquet' \
+    --output_dir=/tmp/clsd/prepared --first_day=2022-05-01 --last_day=2022-05-14 --memory_limit=8GB
+python -m data_pipeline.prepare --spec=kuairand --input=KuaiRand-Pure/data --overwrite \
+    --output_dir=/tmp/clsd/noisy --noise_rates=.05,.10,.20,.35 --noise_seed=1
+
+The spec names the columns of the log once (see `clsd_tf.features`). Rows that cannot be used go to
+`quarantine/` with a reason. The directory appears when it is whole. Then: `clsd-train`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import time
+
+from absl import flags
+
+from data_pipeline.cli import run_main, write_results
+
+_SPEC = flags.DEFINE_string("spec", None, "A spec's path, or the name of a ready one (kuairand).")
+_INPUT = flags.DEFINE_string(
+    "input", None, "A file, a glob in quotes, or a directory in which the spec names the files."
+)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Directory of the data set.")
+_LAYOUT = flags.DEFINE_enum(
+    "layout", "columnar", ["columnar", "row"], "Of shards; `row` is what TFX expects, but slower."
+)
+_NUM_SHARDS = flags.DEFINE_integer(
+    "num_shards", None, "Files of each split; by default one for 100,000 rows.", 1
+)
+_BLOCK_ROWS = flags.DEFINE_integer("block_rows", 1024, "Rows in a columnar record.", 1)
+_FIRST_DAY = flags.DEFINE_string("first_day", None, "Leave out rows of earlier days.")
+_LAST_DAY = flags.DEFINE_string("last_day", None, "Leave out rows of later days.")
+_NOISE_RATES = flags.DEFINE_list(
+    "noise_rates",
+    [],
+    "Plants noise: the chance, for each user group or for all, that a non-click of training or "
+    "validation becomes a click. The truth goes to truth/noise.parquet.",
+)
+_NOISE_SEED = flags.DEFINE_integer("noise_seed", 0, "Of the planted noise.", 0)
+_MAX_BAD_FRACTION = flags.DEFINE_float(
+    "max_bad_fraction", 0.01, "Stop when a larger share of rows cannot be used.", 0.0, 1.0
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the order of training rows.", 0)
+_THREADS = flags.DEFINE_integer("threads", None, "Of the engine; by default all processors.", 1)
+_MEMORY_LIMIT = flags.DEFINE_string(
+    "memory_limit", None, "Of the engine, such as 8GB; what needs more goes to disk."
+)
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a data set in output_dir.")
+flags.mark_flags_as_required(["spec", "input", "output_dir"])
+
+
+@flags.validator("noise_rates", message="must be numbers in [0, 1] with commas between them.")
+def _are_rates(texts: list[str]) -> bool:
+    try:
+        return all(0 <= float(text) <= 1 for text in texts)
+    except ValueError:
+        return False
+
+
+def main(argv: list[str]) -> None:
+    """Prepares by the flags."""
+    del argv
+    from data_pipeline.data_set import WriteOptions
+    from data_pipeline.preparation import ReadOptions, prepare
+
+    read = ReadOptions(
+        max_bad_fraction=_MAX_BAD_FRACTION.value,
+        first_day=_FIRST_DAY.value,
+        last_day=_LAST_DAY.value,
+        threads=_THREADS.value,
+        memory_limit=_MEMORY_LIMIT.value,
+    )
+    write = WriteOptions(
+        layout=_LAYOUT.value,
+        num_shards=_NUM_SHARDS.value,
+        block_rows=_BLOCK_ROWS.value,
+        noise_rates=tuple(float(text) for text in _NOISE_RATES.value),
+        noise_seed=_NOISE_SEED.value,
+        seed=_SEED.value,
+    )
+    output_dir = pathlib.Path(_OUTPUT_DIR.value)
+    started = time.monotonic()
+    statistics = prepare(
+        _SPEC.value, _INPUT.value, output_dir, read, write, overwrite=_OVERWRITE.value
+    )
+    config = {
+        "spec": _SPEC.value,
+        "input": _INPUT.value,
+        **dataclasses.asdict(read),
+        **dataclasses.asdict(write),
+    }
+    metrics = {"seconds": time.monotonic() - started, **statistics}
+    write_results(output_dir / "results.json", config=config, metrics=metrics)
+
+
+def cli() -> None:
+    """Entry point of the console script `clsd-prepare`."""
+    run_main(main)
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,59 @@
+"""The rows of a split in their final order, as Arrow batches for the shard writer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import ibis
+import ibis.expr.types as ir
+import pyarrow as pa
+from ibis.backends.duckdb import Backend
+
+from clsd_tf.features import ROW, ClickLogSpec
+from data_pipeline.arrow_encoding import DAY
+from data_pipeline.column_values import as_float32
+from data_pipeline.hashing import hashed
+from data_pipeline.splits import SPLIT
+from data_pipeline.streaming import record_batches
+
+
+def split_batches(
+    engine: Backend,
+    rows: ir.Table,
+    histories: ir.Table | None,
+    spec: ClickLogSpec,
+    split: str,
+    seed: int,
+) -> Iterator[pa.RecordBatch]:
+    """Yields what `data_pipeline.shards.write_split` takes, never a whole split at once.
+
+    Args:
+      engine: that holds the tables.
+      rows: with all columns but the click history.
+      histories: see `data_pipeline.history`; None for a spec without `[history]`.
+      spec: of the log.
+      split: "train", in an order that is as good as random and depends on `seed` and `_row` alone;
+        others by time.
+      seed: of the order of training rows.
+    """
+    rows = rows.filter(rows[SPLIT] == split)
+    if histories is not None:
+        history = histories[spec.history.name]
+        history = history.fill_null(ibis.literal([], history.type())).name(spec.history.name)
+        rows = rows.left_join(histories, ROW).select(rows, history)
+    place = [hashed("order", seed, rows[ROW])] if split == "train" else []
+    yield from record_batches(engine, rows.order_by([*place, ROW]).select(*_columns(rows, spec)))
+
+
+def _columns(rows: ir.Table, spec: ClickLogSpec) -> list[ir.Value]:
+    """The writer's columns; numbers that are float32 in a shard are float32 here."""
+    roles = ("user", "item", "timestamp", "label", "weight", "satisfaction")
+    wanted = [*spec.encoded_columns, *(c for role in roles for c in spec.with_role(role))]
+    columns = {ROW: rows[ROW], DAY: rows[DAY]}
+    for column in wanted:
+        value = rows[column.name]
+        is_number = column.type == "float" and not column.is_list
+        if is_number or column.role in ("weight", "satisfaction"):
+            value = as_float32(value, column)
+        columns[column.name] = value.name(column.name)
+    return list(columns.values())

@@ -1,0 +1,106 @@
+"""What a prepared data set is like, in numbers: `stats.json`."""
+
+from __future__ import annotations
+
+import ibis.expr.types as ir
+
+from clsd_tf.encoding import Encoder
+from clsd_tf.features import GROUP, ROW, ClickLogSpec, ColumnSpec
+from data_pipeline.arrow_encoding import DAY
+from data_pipeline.column_values import column_values
+from data_pipeline.splits import HISTORY, SPLIT
+from data_pipeline.statistics import LearnedTables
+
+_Counts = dict[str, int | float]
+
+
+def click_rates(rows: ir.Table, spec: ClickLogSpec, encoder: Encoder) -> dict[str, object]:
+    """Rows, clicks and click rate: per split, per day, and per group and split.
+
+    Labels are those of the shards: with planted noise, the noisy ones.
+    """
+    current = rows.filter(rows[SPLIT] != HISTORY)
+    groups: dict[str, dict[str, _Counts]] = {}
+    for (group, split), counts in _clicks(current, spec, GROUP, SPLIT).items():
+        groups.setdefault(encoder.group_names()[group], {})[split] = counts
+    return {
+        "splits": {split: counts for (split,), counts in _clicks(rows, spec, SPLIT).items()},
+        "days": {day: counts for (day,), counts in _clicks(rows, spec, DAY).items()},
+        "groups": groups,
+    }
+
+
+def _clicks(rows: ir.Table, spec: ClickLogSpec, *by: str) -> dict[tuple, _Counts]:
+    click = rows[spec.label.name]
+    counted = rows.group_by(*by).agg(rows=rows.count(), clicks=click.sum().cast("int64"))
+    return {
+        tuple(row[key] for key in by): {
+            "rows": row["rows"],
+            "clicks": row["clicks"],
+            "ctr": row["clicks"] / row["rows"],
+        }
+        for row in counted.order_by(by).to_pyarrow().to_pylist()
+    }
+
+
+def oov_rates(
+    rows: ir.Table, histories: ir.Table | None, spec: ClickLogSpec, learned: LearnedTables
+) -> dict[str, dict[str, float]]:
+    """Column -> split -> share of its present values that are out of vocabulary.
+
+    Of columns with a vocabulary or a number of values; a split without a value is left out.
+    """
+    rows = rows.filter(rows[SPLIT] != HISTORY)
+    rates = {}
+    for column in spec.encoded_columns:
+        source = rows
+        if histories is not None and column.name == spec.history.name:
+            source = rows.select(ROW, SPLIT).join(histories, ROW)
+        known = _known(source, column, spec, learned)
+        if known is not None:
+            shares = known.group_by(SPLIT).agg(rate=1 - known.known.mean())
+            rates[column.name] = {
+                row[SPLIT]: row["rate"] for row in shares.order_by(SPLIT).to_pyarrow().to_pylist()
+            }
+    return rates
+
+
+def _known(
+    rows: ir.Table, column: ColumnSpec, spec: ClickLogSpec, learned: LearnedTables
+) -> ir.Table | None:
+    """`_split` and `known`, 1 or 0, of each present value; None where all values are known."""
+    owner = spec.owner(column)
+    if owner.encoding == "vocabulary":
+        values = column_values(rows, column)
+        tokens = learned.vocabularies[owner.name].select("token")
+        joined = values.left_join(tokens, values.value == tokens.token)
+        return joined.select(joined[SPLIT], known=joined.token.notnull().cast("int64"))
+    if owner.encoding == "identity":
+        values = column_values(rows, column)
+        known = (values.value >= 0) & (values.value < owner.num_values)
+        return values.select(SPLIT, known=known.cast("int64"))
+    return None
+
+
+def history_lengths(
+    rows: ir.Table, histories: ir.Table, spec: ClickLogSpec
+) -> dict[str, dict[str, float]]:
+    """Split -> mean length of the click histories, and the shares of empty and of full ones."""
+    rows = rows.filter(rows[SPLIT] != HISTORY).select(ROW, SPLIT)
+    joined = rows.left_join(histories, ROW)
+    length = joined[spec.history.name].length().fill_null(0)
+    lengths = joined.select(joined[SPLIT], length=length)
+    described = lengths.group_by(SPLIT).agg(
+        mean=lengths.length.mean(),
+        empty=(lengths.length == 0).cast("int64").mean(),
+        full=(lengths.length == spec.history.length).cast("int64").mean(),
+    )
+    return {row.pop(SPLIT): row for row in described.order_by(SPLIT).to_pyarrow().to_pylist()}
+
+
+def distinct_ids(rows: ir.Table, spec: ClickLogSpec) -> dict[str, int]:
+    """Number of different users and items, in all splits."""
+    counts = rows.aggregate(
+        users=rows[spec.user.name].nunique(), items=rows[spec.item.name].nunique()
+    )
+    return counts.to_pyarrow().to_pylist()[0]
