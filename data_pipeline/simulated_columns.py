@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from clsd_tf.features import ClickLogSpec, ColumnSpec
 MISSING_SHARE = 0.02
 _NUM_TOKENS = 50  # of a vocabulary of unlimited size
 _CONTINUOUS = re.compile(r"time|stay|dwell|duration|seconds|_ms$|_s$")
-_NEGATIVE = re.compile(r"hate|dislike|report|skip|block")
+_COMPLAINT = re.compile(r"hate|dislike|complain|report|skip|block")
 
 
 def scores(factors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -69,22 +70,31 @@ def label_values(column: ColumnSpec, clicked: np.ndarray, rng: np.random.Generat
     return _typed(column, np.where(clicked, liked, least - 1 - rng.integers(2, size=len(clicked))))
 
 
+def satisfaction_kind(column: ColumnSpec) -> Literal["time", "complaint", "praise"]:
+    """What a satisfaction column seems to be, by its type and name."""
+    if column.type == "float" or _CONTINUOUS.search(column.name):
+        return "time"
+    return "complaint" if _COMPLAINT.search(column.name) else "praise"
+
+
 def satisfaction_values(
-    column: ColumnSpec, satisfaction: np.ndarray, rng: np.random.Generator, *, first: bool
+    column: ColumnSpec, satisfaction: np.ndarray, rng: np.random.Generator, *, common: bool
 ) -> pa.Array:
     """What a column tells of satisfaction `[rows]`, which is NaN without a click.
 
-    Times grow with satisfaction. Other columns are 0 or 1: the `first` one of a spec is common
-    after a click with interest, the others are rare, and complaints follow dissatisfaction.
+    Times grow with satisfaction, complaints follow its lack, and praise is either `common` after a
+    click with interest or rare.
     """
     level = np.nan_to_num(satisfaction, nan=-np.inf)
     level = level + 0.4 * rng.standard_normal(len(level), np.float32)
-    if column.type == "float" or _CONTINUOUS.search(column.name):
-        unit = 1.0 if column.name.endswith("_s") or "seconds" in column.name else 1000.0
-        return _typed(column, np.round(8 * unit * np.exp(level)))
-    if _NEGATIVE.search(column.name):
-        return _typed(column, np.isfinite(level) & (level < -2.5))
-    return _typed(column, level > (0.0 if first else 2.0))
+    match satisfaction_kind(column):
+        case "time":
+            unit = 1 if column.name.endswith("_s") or "seconds" in column.name else 1000
+            return _typed(column, np.round(8 * unit * np.exp(level)))
+        case "complaint":
+            return _typed(column, np.isfinite(level) & (level < -2.5))
+        case "praise":
+            return _typed(column, level > (0.0 if common else 2.0))
 
 
 def timestamp_values(column: ColumnSpec, epoch_ms: np.ndarray) -> pa.Array:

@@ -140,8 +140,12 @@ class _Columns:
             entity: re.sub(r"_?id$", "", getattr(spec, entity).name) for entity in ("user", "item")
         }
         self._category = next(filter(self._may_be_category, spec.source_columns), None)
-        satisfaction = [column.name for column in spec.with_role("satisfaction")]
-        self._first_satisfaction = satisfaction[0] if satisfaction else None
+        praise = (
+            column
+            for column in spec.with_role("satisfaction")
+            if values.satisfaction_kind(column) == "praise"
+        )
+        self._first_praise = next(praise, None)
 
     def of_table(self, table: str | None) -> list[ColumnSpec]:
         """Columns to be written; a column that is read twice is written once."""
@@ -162,8 +166,8 @@ class _Columns:
             case "label":
                 return values.label_values(column, clicks.clicked, rng)
             case "satisfaction":
-                first = column.name == self._first_satisfaction
-                return values.satisfaction_values(column, clicks.satisfaction, rng, first=first)
+                common = column is self._first_praise
+                return values.satisfaction_values(column, clicks.satisfaction, rng, common=common)
             case "timestamp":
                 offset = 0.0 if spec.split.day_column else spec.split.utc_offset
                 return values.timestamp_values(
@@ -237,6 +241,7 @@ class _Columns:
         return (
             column.role == "feature"
             and column.encoding == "vocabulary"
+            and column.max_size is None
             and not column.is_list
             and self._entity(column) == "item"
         )
