@@ -56,7 +56,7 @@ def divide_users(
     if spec.group and spec.group.quantiles:  # `prepare` will take them over training rows
         level = activity_level(spec.group, world.activity)
         sample = level[impressions.user[_training(impressions, days)]]
-    of_user = _divided(level, np.quantile(sample, np.arange(1, count) / count))
+    of_user = _divided(level, _quantile_edges(sample, count))
     return NoisyGroups(of_user, rates[of_user][impressions.user])
 
 
@@ -76,7 +76,7 @@ def _counted_groups(
     edges = spec.activity.boundaries
     if edges is None:
         sample = level[impressions.user[_training(impressions, days)]]
-        edges = np.quantile(sample, np.arange(1, len(rates)) / len(rates))
+        edges = _quantile_edges(sample, len(rates))
     of_user = _divided(level, edges)
     return NoisyGroups(of_user, np.where(early, rate, rates[of_user][impressions.user]))
 
@@ -93,6 +93,12 @@ def _fixed_number(spec: ClickLogSpec) -> int | None:
 
 def _training(impressions: Impressions, days: Days) -> np.ndarray:
     return (impressions.day >= days.train_from) & (impressions.day < days.valid_from)
+
+
+def _quantile_edges(sample: np.ndarray, count: int) -> np.ndarray:
+    """Where `count` equal shares of a sample end, taken as `prepare` takes quantiles."""
+    edges = np.unique(np.sort(sample)[np.arange(1, count) * len(sample) // count])
+    return edges[edges > sample.min()]
 
 
 def _divided(level: np.ndarray, edges: Sequence[float]) -> np.ndarray:

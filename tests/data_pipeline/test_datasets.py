@@ -8,7 +8,8 @@ import pytest
 
 from clsd_tf.spec import read_spec
 from data_pipeline.datasets import ready_specs, spec_path
-from data_pipeline.datasets.movielens import convert
+from data_pipeline.datasets.kuairand_histories import TABLE, write_histories
+from data_pipeline.datasets.movielens_files import convert
 
 GENRES = ("unknown", "Action", "Children's", "Drama", "Film-Noir")
 # The same log in the two official formats, non-ASCII titles and quotes included.
@@ -97,6 +98,53 @@ class TestKuaiRand:
         assert (spec.split.valid_from, spec.split.test_from) == (20220504, 20220505)
         assert spec.owner(spec.column("earlier_watches")) is spec.item
         assert spec.column("click_history").max_length == 50
+
+
+class TestKuaiRandHistories:
+    HEADER = "user_id,video_id,date,time_ms,is_click,long_view\n"
+    EARLY = "log_standard_4_08_to_4_21_pure.csv"
+    LATE = "log_standard_4_22_to_5_08_pure.csv"
+
+    def write(self, directory: pathlib.Path, early: list[str], late: list[str]) -> None:
+        for name, rows in {self.EARLY: early, self.LATE: late}.items():
+            (directory / name).write_text(self.HEADER + "".join(f"{row}\n" for row in rows))
+
+    def test_what_came_before(self, tmp_path):
+        self.write(
+            tmp_path,
+            ["7,31,20220409,20,1,1", "7,30,20220409,10,1,0", "7,30,20220409,10,1,0"]
+            + [f"8,{i},20220410,{1000 + i},1,{int(i < 3)}" for i in range(60)],
+            ["7,30,20220424,30,0,0", "7,99,20220425,40,1,1", "9,5,20220501,50,1,1"],
+        )
+        assert write_histories(tmp_path) == {"users": 2, "impressions": 63}
+        assert (tmp_path / TABLE).read_text().splitlines() == [
+            "user_id,history_len,watch_seq,long_watch_seq",
+            "7,3,30 31 30,31",
+            f"8,60,{' '.join(map(str, range(10, 60)))},0 1 2",
+        ]
+        with pytest.raises(FileExistsError, match="Remove it, or give --overwrite"):
+            write_histories(tmp_path)
+        assert write_histories(tmp_path, overwrite=True)["users"] == 2
+        assert len(list(tmp_path.iterdir())) == 3
+
+    def test_what_is_missing(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="holds no log_standard"):
+            write_histories(tmp_path)
+        self.write(tmp_path, [], ["7,30,20220425,30,0,0"])
+        with pytest.raises(FileNotFoundError, match="no rows before 20220425"):
+            write_histories(tmp_path)
+        (tmp_path / self.EARLY).write_text("user_id,video\n1,2\n")
+        (tmp_path / self.LATE).unlink()
+        with pytest.raises(ValueError, match="not in the official format"):
+            write_histories(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [self.EARLY]
+
+    def test_columns_are_those_of_the_real_table(self, kuairand_directory, tmp_path):
+        self.write(tmp_path, ["7,31,20220409,20,1,1"], [])
+        write_histories(tmp_path)
+        (real,) = (kuairand_directory / "data").glob(f"{TABLE}*")
+        made, real = (duckdb.read_csv(str(path)).columns for path in (tmp_path / TABLE, real))
+        assert made == real
 
 
 class TestMovieLens:

@@ -258,6 +258,15 @@ class TestShapeOfASpec:
         expected = np.where(early, 0.2, np.array([0.0, 0.2, 0.4])[groups])
         np.testing.assert_allclose(truth(log, "noise_rate"), expected, atol=1e-6)
 
+    def test_groups_by_quantiles_of_training_rows(self):
+        text = MINE.replace('"identity", num_values = 2', '"buckets", quantiles = 3')
+        log = simulate_log(parse_spec(text), SIZE, (0.0, 0.2, 0.4))
+        tier = column(log, "tier")
+        days = (column(log, "shown_at") + int(5.5 * 3600)) // 86_400
+        training = np.sort(tier[days < days.max() - 1])
+        edges = [training[len(training) * j // 3] for j in (1, 2)]
+        np.testing.assert_array_equal(np.searchsorted(edges, tier, side="right"), log.group)
+
     def test_shown_lists(self):
         text = MINE.replace(
             "[columns]",
