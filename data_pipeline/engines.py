@@ -6,6 +6,7 @@ import pathlib
 
 import duckdb
 import ibis
+import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 
 
@@ -43,3 +44,10 @@ def open_engine(
     for setting in ("enable_progress_bar = false", "TimeZone = 'UTC'"):
         engine.raw_sql(f"SET {setting}")
     return engine
+
+
+def keep_table(engine: Backend, name: str, rows: ir.Table) -> ir.Table:
+    """Computes `rows` into table `name` of the engine, in place of an earlier one."""
+    # Dropping by Ibis is broken with recent releases of its SQL writer.
+    engine.raw_sql(f'DROP TABLE IF EXISTS "{name}"')
+    return engine.create_table(name, rows)

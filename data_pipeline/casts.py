@@ -1,0 +1,124 @@
+"""Raw values of any file format -> int64, float64 or string, canonical and without guesses.
+
+An id is 29, whether a file says 29, "29", "29.0" or 29.0. A missing value (nothing, an empty
+string, NaN) is NULL. What cannot be read is NULL too, and `Cast.unreadable` tells the two apart.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import ibis
+import ibis.expr.datatypes as dt
+import ibis.expr.types as ir
+
+from clsd_tf.features import ColumnSpec
+
+EXPECTED = {"int": "not an integer", "float": "not a finite number", "string": "not a string"}
+_INT_MISSING = -(2**63)
+
+
+class Cast(NamedTuple):
+    """A column of values, and where there was one that cannot be read."""
+
+    value: ir.Value
+    unreadable: ir.BooleanValue
+
+
+@ibis.udf.scalar.builtin
+def json_extract_string(value: dt.JSON, path: str) -> str:
+    """Text of a JSON value; a JSON string without its quotes."""
+
+
+@ibis.udf.scalar.builtin
+def json_type(value: dt.JSON) -> str:
+    """ARRAY, DOUBLE, VARCHAR, ..."""
+
+
+def cast_column(column: ColumnSpec, raw: ir.Value) -> Cast:
+    """Raw values in the type of their column; lists for a column of lists."""
+    return _cast_list(column, raw) if column.is_list else _cast_scalar(column.type, raw)
+
+
+def _cast_scalar(type_: str, raw: ir.Value) -> Cast:
+    if raw.type().is_json():
+        raw = _json_scalar(raw)
+    if raw.type().is_floating():
+        raw = ibis.ifelse(raw.isnan(), ibis.null(raw.type()), raw)
+    present = raw.strip() != "" if raw.type().is_string() else raw.notnull()
+    value = {"int": _to_int, "float": _to_float, "string": _to_string}[type_](raw)
+    if raw.type().is_string() and type_ != "string":
+        # Python and pandas write missing numbers so.
+        present &= raw.strip().lower() != "nan"
+    return Cast(value, (present & value.isnull()).fill_null(False))
+
+
+def _cast_list(column: ColumnSpec, raw: ir.Value) -> Cast:
+    """Missing elements are left out; a list is unreadable where an element is."""
+    if raw.type().is_json():
+        text = json_extract_string(raw, "$")
+        elements = ibis.ifelse(
+            json_type(raw) == "ARRAY", raw, _split(column, text).cast("json")
+        ).cast("array<json>")
+    elif raw.type().is_array():
+        elements = raw
+    else:
+        elements = _split(column, raw.cast("string"))
+    unreadable = elements.filter(lambda x: _cast_scalar(column.type, x).unreadable).length() > 0
+    values = elements.map(lambda x: _cast_scalar(column.type, x).value)
+    return Cast(values.filter(lambda x: x.notnull()), unreadable.fill_null(False))
+
+
+def _to_int(raw: ir.Value) -> ir.IntegerValue:
+    type_ = raw.type()
+    if type_.is_integer() or type_.is_boolean():
+        value = raw.try_cast("int64")
+    elif type_.is_floating() or type_.is_decimal():
+        value = _whole(raw, raw.cast("float64"))
+    elif type_.is_timestamp() or type_.is_date():
+        return ibis.null("int64")
+    else:
+        text = raw.cast("string")
+        value = ibis.coalesce(_whole(text, text.try_cast("float64")), _truth(text))
+    return value.nullif(_INT_MISSING)
+
+
+def _to_float(raw: ir.Value) -> ir.FloatingValue:
+    type_ = raw.type()
+    if type_.is_timestamp() or type_.is_date():
+        return ibis.null("float64")
+    if type_.is_numeric() or type_.is_boolean():
+        number = raw.cast("float64") if type_.is_numeric() else raw.cast("int8").cast("float64")
+    else:
+        text = raw.cast("string")
+        number = ibis.coalesce(text.try_cast("float64"), _truth(text).cast("float64"))
+    return ibis.ifelse(number.isnan() | number.isinf(), ibis.null("float64"), number)
+
+
+def _to_string(raw: ir.Value) -> ir.StringValue:
+    if raw.type().is_floating() or raw.type().is_decimal():
+        return ibis.coalesce(_to_int(raw).cast("string"), raw.cast("string"))
+    text = raw.cast("string")
+    return ibis.ifelse(text.strip() == "", ibis.null("string"), text)
+
+
+def _truth(text: ir.StringValue) -> ir.IntegerValue:
+    """Booleans as they are written in text."""
+    lowered = text.strip().lower()
+    return ibis.cases((lowered == "true", 1), (lowered == "false", 0)).cast("int64")
+
+
+def _whole(raw: ir.Value, number: ir.FloatingValue) -> ir.IntegerValue:
+    """Integers; NULL where a cast of `raw` would have rounded, as 29.5."""
+    rounded = raw.try_cast("int64")
+    return ibis.ifelse(rounded.cast("float64") == number, rounded, ibis.null("int64"))
+
+
+def _split(column: ColumnSpec, text: ir.StringValue) -> ir.ArrayValue:
+    return ibis.ifelse(text.strip() == "", ibis.null("array<string>"), text.split(column.separator))
+
+
+def _json_scalar(raw: ir.JSONValue) -> ir.StringValue:
+    """The text of a JSON value, of a number in the form that it has in other files."""
+    text = json_extract_string(raw, "$")
+    return ibis.ifelse(json_type(raw) == "DOUBLE", _to_string(text.try_cast("float64")), text)

@@ -1,0 +1,148 @@
+"""Which files a log, or a side table of it, is read from."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+import pathlib
+from collections.abc import Collection, Iterable
+from typing import Literal
+
+Format = Literal["csv", "parquet", "json"]
+FORMATS: dict[str, Format] = {
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".tsv": "csv",
+    ".tsv.gz": "csv",
+    ".parquet": "parquet",
+    ".jsonl": "json",
+    ".jsonl.gz": "json",
+    ".ndjson": "json",
+    ".ndjson.gz": "json",
+    ".json": "json",
+    ".json.gz": "json",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class InputFiles:
+    """Files with the same kind of rows.
+
+    Attributes:
+      directory: where the log is; side tables are looked for from here.
+      paths: in the order in which they are read, that of their names.
+      extension: of all of them, a key of `FORMATS`.
+    """
+
+    directory: pathlib.Path
+    paths: tuple[pathlib.Path, ...]
+    extension: str
+
+    @property
+    def format(self) -> Format:
+        """How the files are read."""
+        return FORMATS[self.extension]
+
+    def name(self, path: pathlib.Path) -> str:
+        """What `path` is called in messages and tables: its place below the directory."""
+        return pathlib.Path(os.path.relpath(path, self.directory)).as_posix()
+
+    def sources(self) -> list[dict[str, str | int]]:
+        """Name and size of each file, as the manifest lists them."""
+        return [{"file": self.name(p), "bytes": p.stat().st_size} for p in self.paths]
+
+
+def find_log(inputs: str | pathlib.Path, pattern: str, tables: Iterable[str] = ()) -> InputFiles:
+    """Finds the files of a log.
+
+    Args:
+      inputs: a file, a glob, or a directory.
+      pattern: which files of a directory are the log's, a glob in it (`input.files` of the spec).
+      tables: globs in the directory whose files are side tables and not the log's.
+
+    Raises:
+      FileNotFoundError: there are none.
+      ValueError: they are of a kind that is not read, or of several kinds.
+    """
+    text = os.fspath(inputs)
+    path = pathlib.Path(text)
+    if path.is_dir():
+        side = {found for table in tables for found in _matches(path, table)}
+        found = [p for p in _matches(path, pattern) if p not in side]
+        if not found:
+            raise FileNotFoundError(
+                f"No file in {path} matches input.files = {pattern!r}. Found: "
+                f"{_some_files(path)}. Give the directory that holds the log, or set `files` under "
+                "[input] of the spec."
+            )
+        return _same_kind(path, found, f"{path} with input.files = {pattern!r}")
+    if path.is_file():
+        return _same_kind(path.parent, [path], text)
+    found = sorted(pathlib.Path(p) for p in glob.glob(text, recursive=True))
+    found = [p for p in found if p.is_file() and not p.name.startswith((".", "_"))]
+    if not found:
+        raise FileNotFoundError(
+            f"No file matches {text!r}. Expected: a file, a glob, or a directory that holds a log."
+        )
+    return _same_kind(_fixed_part(path), found, text)
+
+
+def find_table(directory: pathlib.Path, name: str, pattern: str) -> InputFiles:
+    """Finds the files of side table `name`. Raises as `find_log`."""
+    found = _matches(directory, pattern)
+    if not found:
+        raise FileNotFoundError(
+            f"Side table '{name}': no file in {directory} matches {pattern!r}. Found: "
+            f"{_some_files(directory)}. Mend `file` under [tables.{name}] of the spec."
+        )
+    return _same_kind(directory, found, f"side table '{name}'")
+
+
+def _matches(directory: pathlib.Path, pattern: str) -> list[pathlib.Path]:
+    """Files by name; hidden ones, and markers such as `_SUCCESS`, are no data."""
+    found = glob.glob(pattern, root_dir=directory, recursive=True)
+    paths = [directory / name for name in sorted(found)]
+    return [p for p in paths if p.is_file() and not p.name.startswith((".", "_"))]
+
+
+def _same_kind(directory: pathlib.Path, paths: list[pathlib.Path], what: str) -> InputFiles:
+    extensions = {_extension(path): path.name for path in reversed(paths)}
+    unknown = [name for extension, name in extensions.items() if extension not in FORMATS]
+    if unknown:
+        raise ValueError(
+            f"{what}: cannot read {unknown[0]}. Expected one of: {_listed(FORMATS)} (.json: one "
+            "object a line)."
+        )
+    if len({FORMATS[extension] for extension in extensions}) > 1 or len(extensions) > 1:
+        received = _listed(f"{name} ({extension})" for extension, name in extensions.items())
+        raise ValueError(
+            f"{what}: all files must be of one kind. Received: {received}. Narrow the glob, or "
+            "`files` under [input] of the spec."
+        )
+    return InputFiles(directory, tuple(paths), next(iter(extensions)))
+
+
+def _extension(path: pathlib.Path) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:])
+
+
+def _fixed_part(pattern: pathlib.Path) -> pathlib.Path:
+    """The directory that a glob searches."""
+    fixed = pathlib.Path(*pattern.parts[:1])
+    for part in pattern.parts[1:-1] if len(pattern.parts) > 1 else ():
+        if glob.has_magic(str(fixed / part)):
+            break
+        fixed /= part
+    return fixed if not glob.has_magic(str(fixed)) and len(pattern.parts) > 1 else pathlib.Path()
+
+
+def _some_files(directory: pathlib.Path) -> str:
+    paths = (p for p in sorted(directory.rglob("*")) if p.is_file())
+    names = [p.relative_to(directory).as_posix() for p, _ in zip(paths, range(6), strict=False)]
+    return _listed(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _listed(names: Collection[str] | Iterable[str]) -> str:
+    return ", ".join(names) or "nothing"

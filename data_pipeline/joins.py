@@ -1,0 +1,51 @@
+"""What changes the rows of a log: shown lists become impressions, side tables add columns."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+from ibis.backends.duckdb import Backend
+
+from clsd_tf.features import ClickLogSpec, ColumnSpec
+from data_pipeline.checks import CLICKED, SHOWN
+
+PLACE = "__place"  # of an impression in the list that it was shown in
+KEY = "__key"  # of a side table
+
+
+def explode_lists(spec: ClickLogSpec, rows: ir.Table) -> ir.Table:
+    """One row for each shown item: the item, the label, PLACE, and the declared position.
+
+    Positions count from 0. Without `spec.explode`, PLACE is 0 and rows stay as they are.
+    """
+    if not spec.explode:
+        return rows.mutate(**{PLACE: ibis.literal(0, "int64")})
+    rows = rows.mutate(**{PLACE: ibis.range(0, rows[SHOWN].length()).unnest()})
+    item = rows[SHOWN][rows[PLACE]]
+    columns = {spec.item.name: item, spec.label.name: rows[CLICKED].contains(item)}
+    columns[spec.label.name] = columns[spec.label.name].fill_null(False).cast("int64")
+    if spec.explode.position:
+        position = spec.column(spec.explode.position)
+        types = {"int": "int64", "float": "float64", "string": "string"}
+        columns[position.name] = rows[PLACE].cast(types[position.type])
+    return rows.mutate(**columns).drop(SHOWN, CLICKED)
+
+
+def check_key(engine: Backend, name: str, key: str, table: ir.Table) -> None:
+    """Raises ValueError, with an example, if a key stands in several rows of side table `name`."""
+    counts = table.group_by(KEY).aggregate(rows=table.count())
+    repeated = counts.filter(counts["rows"] > 1).order_by(KEY)
+    examples = engine.to_pyarrow(repeated.limit(1)).to_pylist()
+    if examples:
+        raise ValueError(
+            f"Side table '{name}' has several rows for the same '{key}': "
+            f"{engine.to_pyarrow(repeated.count()).as_py():,} keys are repeated. Example: "
+            f"{examples[0]['rows']} rows with {key} = {examples[0][KEY]!r}. Expected: at most one "
+            "row a key."
+        )
+
+
+def join_table(rows: ir.Table, log_key: ColumnSpec, table: ir.Table, names: list[str]) -> ir.Table:
+    """Adds the columns `names` of a side table; NULL where it has no row for a key."""
+    table = table.select(KEY, *names)
+    return rows.left_join(table, rows[log_key.name] == table[KEY]).drop(KEY)

@@ -1,0 +1,201 @@
+"""Files of a log -> the table of its impressions: checked, without duplicates, in order of time."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
+import ibis
+import ibis.expr.types as ir
+from ibis.backends.duckdb import Backend
+
+from clsd_tf.features import ROW, ClickLogSpec, ColumnSpec
+from data_pipeline.checks import (
+    REASON,
+    TIME,
+    check_log,
+    check_table,
+    needed_columns,
+    table_keys,
+)
+from data_pipeline.days import DAY, of_days, with_day
+from data_pipeline.engines import keep_table
+from data_pipeline.ingest import FILE, NUMBER, RawRows, drop_rows, read_rows
+from data_pipeline.input_files import InputFiles, find_log, find_table
+from data_pipeline.joins import KEY, PLACE, check_key, explode_lists, join_table
+from data_pipeline.quarantine import count_bad_rows, too_many, write_quarantine
+
+_RAW = "raw_"  # begins the names of tables that are dropped in the end
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """What `load_impressions` returns.
+
+    Attributes:
+      impressions: the table, in the engine.
+      rows_read: rows of the log's files, bad ones included. A row may be a list of impressions.
+      duplicates: impressions that were dropped because they equal an earlier one.
+      quarantined: reason -> bad rows of the log; those of side tables follow, as "table: reason".
+      source: name and size of each file that was read.
+    """
+
+    impressions: ir.Table
+    rows_read: int
+    duplicates: int
+    quarantined: dict[str, int]
+    source: list[dict[str, str | int]]
+
+
+def load_impressions(
+    engine: Backend,
+    spec: ClickLogSpec,
+    inputs: str | pathlib.Path,
+    output_dir: str | pathlib.Path,
+    *,
+    max_bad_fraction: float = 0.01,
+    first_day: int | str | None = None,
+    last_day: int | str | None = None,
+    failed_quarantine: str | pathlib.Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Loaded:
+    """Loads the log that `spec` describes into table `impressions` of the engine.
+
+    One row an impression: `_row` (int64, its place in the order of time, then file, then row),
+    `_time` (int64 microseconds since the epoch), `_day` (string), and each source column whose role
+    is not "ignore": int64, float64, string, or an array of int64 or string; NULL where missing.
+
+    Args:
+      engine: of `open_engine`.
+      spec: of the log.
+      inputs: a file, a glob, or a directory.
+      output_dir: bad rows go to `quarantine/part-0.parquet` in it, those of a side table to
+        `quarantine/<table>.parquet` if there are any.
+      max_bad_fraction: the largest share of bad rows, of the log and of each side table.
+      first_day: where the impressions begin, in values of the day column.
+      last_day: where they end; this day is among them.
+      failed_quarantine: where bad rows are kept if there are too many, by default
+        `<output_dir>.quarantine.parquet`.
+      progress: called with the name of each step as it begins.
+
+    Raises:
+      FileNotFoundError: the log or a side table has no files.
+      BadRowsError: too many rows are bad.
+      ValueError: files and spec do not fit, or nothing is left.
+    """
+    output_dir = pathlib.Path(output_dir)
+    failed = pathlib.Path(
+        failed_quarantine or output_dir.with_name(f"{output_dir.name}.quarantine.parquet")
+    )
+    loader = _Loader(engine, output_dir / "quarantine", failed, max_bad_fraction)
+    begin = progress or (lambda step: None)
+
+    files = find_log(inputs, spec.input.files, [table.file for table in spec.tables.values()])
+    begin("Reading the log")
+    rows = loader.load_log(spec, files)
+    begin("Dropping duplicates")
+    rows = explode_lists(spec, rows)
+    rows = of_days(spec, with_day(spec, rows), first_day, last_day)
+    rows, duplicates = _without_duplicates(engine, spec, rows)
+    for name, log_key in table_keys(spec):
+        begin(f"Joining side table '{name}'")
+        rows = loader.join(spec, files.directory, name, log_key, rows)
+
+    begin("Ordering impressions")
+    order = ibis.row_number().over(order_by=[rows[c] for c in (TIME, FILE, NUMBER, PLACE)])
+    columns = [c.name for c in spec.source_columns if c.role != "ignore"]
+    rows = rows.select(TIME, DAY, *columns, **{ROW: order.cast("int64")})
+    impressions = keep_table(engine, "impressions", rows)
+    if not engine.to_pyarrow(impressions.count()).as_py():
+        raise ValueError(
+            f"No impression is left of {loader.rows_read:,} rows between first_day = {first_day} "
+            f"and last_day = {last_day}."
+        )
+    loader.drop_tables()
+    return Loaded(impressions, loader.rows_read, duplicates, loader.quarantined, loader.source)
+
+
+class _Loader:
+    """Reads files, and keeps count of what was read and what went to the quarantine."""
+
+    def __init__(
+        self, engine: Backend, quarantine: pathlib.Path, failed: pathlib.Path, limit: float
+    ):
+        self._engine, self._quarantine, self._failed = engine, quarantine, failed
+        self._limit = limit
+        self.rows_read = 0
+        self.quarantined: dict[str, int] = {}
+        self.source: list[dict[str, str | int]] = []
+
+    def load_log(self, spec: ClickLogSpec, files: InputFiles) -> ir.Table:
+        """Good rows of the log."""
+        raw = self._read("log", files, needed_columns(spec), "log")
+        good, self.rows_read, bad = self._divide("log", raw, check_log(spec, raw), "part-0")
+        if not self.rows_read:
+            raise ValueError(f"The log has no rows. Received: {files.paths[0]} with a header only.")
+        self.quarantined |= bad
+        return good
+
+    def join(
+        self,
+        spec: ClickLogSpec,
+        directory: pathlib.Path,
+        name: str,
+        log_key: ColumnSpec,
+        rows: ir.Table,
+    ) -> ir.Table:
+        """Rows with the columns of side table `name`."""
+        key_name = spec.tables[name].key
+        key = ColumnSpec(name=KEY, source=key_name, type=log_key.type, role="ignore")
+        columns = [c for c in spec.source_columns if c.table == name and c.role != "ignore"]
+        needed = {key_name, *(column.source_name for column in columns)}
+        files = find_table(directory, name, spec.tables[name].file)
+        raw = self._read(f"table_{name}", files, needed, f"side table '{name}'")
+        checked = check_table(raw, columns, key)
+        table, _, bad = self._divide(f"table_{name}", raw, checked, name)
+        check_key(self._engine, name, key_name, table)
+        self.quarantined |= {f"{name}: {reason}": count for reason, count in bad.items()}
+        return join_table(rows, log_key, table, [column.name for column in columns])
+
+    def drop_tables(self) -> None:
+        """Removes what was read, when the impressions stand in a table of their own."""
+        drop_rows(self._engine, _RAW)
+
+    def _read(self, name: str, files: InputFiles, needed: set[str], what: str) -> RawRows:
+        self.source += files.sources()
+        return read_rows(self._engine, f"{_RAW}{name}", files, needed, what)
+
+    def _divide(
+        self, name: str, raw: RawRows, checked: ir.Table, file: str
+    ) -> tuple[ir.Table, int, dict[str, int]]:
+        """Good rows; number of rows; reason -> bad rows, which go to the quarantine."""
+        checked = keep_table(self._engine, f"{_RAW}{name}_checked", checked)
+        rows, bad = count_bad_rows(self._engine, checked)
+        failed = sum(bad.values()) > self._limit * rows
+        path = self._failed if failed else self._quarantine / f"{file}.parquet"
+        if bad or name == "log":
+            write_quarantine(self._engine, raw, checked, path)
+        if failed:
+            raise too_many(f"the {name}", rows, bad, self._limit, path)
+        return checked.filter(checked[REASON].isnull()).drop(REASON), rows, bad
+
+
+def _without_duplicates(
+    engine: Backend, spec: ClickLogSpec, rows: ir.Table
+) -> tuple[ir.Table, int]:
+    """Rows without those that equal an earlier one in all columns of the log, and their number.
+
+    Equal rows have the same user, item and time, so that only the few with these are compared.
+    """
+    few = [spec.user.name, spec.item.name, TIME]
+    places = [FILE, NUMBER, PLACE]
+    counts = rows.group_by(few).aggregate(rows=rows.count())
+    alike = rows.semi_join(counts.filter(counts["rows"] > 1), few)
+    columns = [column for column in alike.columns if column not in places]
+    order = ibis.row_number().over(group_by=columns, order_by=places)
+    repeated = alike.select(*places, order=order)
+    repeated = repeated.filter(repeated["order"] > 0).drop("order")
+    repeated = keep_table(engine, f"{_RAW}duplicates", repeated)
+    count = engine.to_pyarrow(repeated.count()).as_py()
+    return (rows.anti_join(repeated, places) if count else rows), count
