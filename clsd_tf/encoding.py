@@ -17,6 +17,7 @@ import pathlib
 import shutil
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from clsd_tf.features import ClickLogSpec, ColumnSpec, ModelFeature
@@ -183,7 +184,11 @@ class Encoder(tf.Module):
         if group is None:
             return ["all"]
         if group.encoding == "buckets":
-            edges = [f"{edge:g}" for edge in self._boundaries(group)]
+            # The shortest digits that tell one float32 from the next: names must differ.
+            edges = [
+                np.format_float_positional(np.float32(edge), trim="-")
+                for edge in self._boundaries(group)
+            ]
             if not edges:  # quantiles of a column with a single value
                 return ["all"]
             inner = [f"{low} to <{high}" for low, high in itertools.pairwise(edges)]

@@ -22,7 +22,7 @@ from data_pipeline.cli import progress, steps
 from data_pipeline.groups import add_group
 from data_pipeline.history import click_histories
 from data_pipeline.manifest import Layout, ShardInfo
-from data_pipeline.noise import plant_noise, rates_by_group, write_truth
+from data_pipeline.noise import group_rates, plant_noise, write_truth
 from data_pipeline.shards import BLOCK_ROWS, write_split
 from data_pipeline.split_batches import split_batches
 from data_pipeline.splits import SPLITS, add_split, split_sizes
@@ -93,7 +93,7 @@ def write_data_set(
     """
     with steps() as begin:
         begin("Splits and groups")
-        rows = engine.create_table("rows", add_activity(add_split(impressions, spec), spec))
+        rows = engine.create_table("divided_rows", add_activity(add_split(impressions, spec), spec))
         sizes = split_sizes(rows)
         begin("Vocabularies, boundaries and moments")
         learned = learn_tables(engine, rows, spec, directory)
@@ -102,10 +102,11 @@ def write_data_set(
         noise = None
         if options.noise_rates:
             begin("Planted noise")
-            rates = rates_by_group(options.noise_rates, encoder.group_names())
-            rows = plant_noise(rows, spec.label.name, [*rates.values()], options.noise_seed)
+            rates = group_rates(options.noise_rates, encoder.group_names())
+            rows = plant_noise(rows, spec.label.name, rates, options.noise_seed)
             write_truth(engine, rows, directory)
-            noise = {"rates": rates, "seed": options.noise_seed}
+            named = dict(zip(encoder.group_names(), rates, strict=True))
+            noise = {"rates": named, "seed": options.noise_seed}
         histories = None
         if spec.history is not None:
             begin("Click histories")

@@ -27,10 +27,13 @@ def add_group(engine: Backend, rows: ir.Table, encoder: Encoder) -> ir.Table:
     def encode(values: object) -> list[int]:
         return encoder.encode_group(tf.constant(values, raw_dtype(column))).numpy()
 
+    # Names that begin with `_` cannot clash with those of a log.
     values = rows[column.name]
     present = rows.select(value=values).distinct().drop_null("value")
     distinct = present.to_pyarrow()["value"].combine_chunks()
-    table = pa.table({"value": distinct, "number": encode(distinct.to_numpy(zero_copy_only=False))})
+    table = pa.table(
+        {"_value": distinct, "_number": encode(distinct.to_numpy(zero_copy_only=False))}
+    )
     numbers = engine.create_table(_NUMBERS, ibis.memtable(table))
-    number = numbers.number.fill_null(int(encode(missing_value(column)))).name(GROUP)
-    return rows.left_join(numbers, values == numbers.value).select(rows, number)
+    number = numbers["_number"].fill_null(int(encode(missing_value(column)))).name(GROUP)
+    return rows.left_join(numbers, values == numbers["_value"]).select(rows, number)

@@ -19,7 +19,7 @@ from data_pipeline.hashing import hashed, threshold
 from data_pipeline.splits import SPLIT
 
 NOISE_FILE = "truth/noise.parquet"
-_IS_NOISE = "is_noise"
+_IS_NOISE = "_is_noise"
 _NOISY_SPLITS = ("train", "valid")
 
 
@@ -27,8 +27,8 @@ class NoiseError(ValueError):
     """Noise rates that do not fit the user groups."""
 
 
-def rates_by_group(rates: Sequence[float], names: Sequence[str]) -> dict[str, float]:
-    """The rate of each group; a single rate is that of all.
+def group_rates(rates: Sequence[float], names: Sequence[str]) -> list[float]:
+    """The rate of each group, in the order of their numbers; a single rate is that of all.
 
     Args:
       rates: chance that a non-click becomes a click, in [0, 1].
@@ -47,11 +47,11 @@ def rates_by_group(rates: Sequence[float], names: Sequence[str]) -> dict[str, fl
             f"Noise rates go with user groups, one each, or one for all. Received: {len(rates)} "
             f"rates. Expected: {len(names)}, for the groups {', '.join(names)}."
         )
-    return dict(zip(names, rates, strict=True))
+    return [*rates]
 
 
 def plant_noise(rows: ir.Table, label: str, rates: Sequence[float], seed: int) -> ir.Table:
-    """Turns non-clicks into clicks and adds `is_noise`, true where that happened.
+    """Turns non-clicks into clicks and adds `_is_noise`, true where that happened.
 
     Args:
       rows: with `_row`, `_split`, `_group` and the label, 0 or 1.
@@ -73,5 +73,5 @@ def write_truth(engine: Backend, rows: ir.Table, directory: pathlib.Path) -> Non
     path = directory / NOISE_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     truth = rows.filter(rows[SPLIT].isin(_NOISY_SPLITS)).order_by(ROW)
-    columns = {ROW: truth[ROW], "split": truth[SPLIT], _IS_NOISE: truth[_IS_NOISE]}
+    columns = {ROW: truth[ROW], "split": truth[SPLIT], "is_noise": truth[_IS_NOISE]}
     engine.to_parquet(truth.select(**columns), path)

@@ -72,15 +72,18 @@ def prepare(
     Raises:
       FileExistsError: something stands in `output_dir`.
       EngineError: memory or disk is too small.
-      ValueError, OSError: as spec, files or options are wrong. Nothing is left behind then.
+      ValueError, OSError: spec, files or options are wrong.
+
+    After an error nothing is left but, if too many rows are bad, those in
+    `<output_dir>.quarantine.parquet`.
     """
     path = spec_path(spec)
     text = path.read_text(encoding="utf-8")
     log = parse_spec(text, source=str(path))
-    with whole_directory(output_dir, mark=_MARK, overwrite=overwrite) as directory:
+    place = pathlib.Path(output_dir).absolute()
+    with whole_directory(place, mark=_MARK, overwrite=overwrite) as directory:
         with _engine(directory / "engine", read) as engine:
             with steps() as begin:
-                begin("Reading and checking")
                 loaded = load_impressions(
                     engine,
                     log,
@@ -89,6 +92,8 @@ def prepare(
                     max_bad_fraction=read.max_bad_fraction,
                     first_day=read.first_day,
                     last_day=read.last_day,
+                    failed_quarantine=place.with_name(f"{place.name}.quarantine.parquet"),
+                    progress=begin,
                 )
             written = write_data_set(engine, loaded.impressions, log, directory, write)
         (directory / "spec.toml").write_text(text, encoding="utf-8")

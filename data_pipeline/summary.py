@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import ibis.expr.types as ir
 
 from clsd_tf.encoding import Encoder
 from clsd_tf.features import GROUP, ROW, ClickLogSpec, ColumnSpec
 from data_pipeline.arrow_encoding import DAY
 from data_pipeline.column_values import column_values
-from data_pipeline.splits import HISTORY, SPLIT
+from data_pipeline.splits import HISTORY, SPLIT, SPLITS
 from data_pipeline.statistics import LearnedTables
 
 _Counts = dict[str, int | float]
+_Value = TypeVar("_Value")
 
 
 def click_rates(rows: ir.Table, spec: ClickLogSpec, encoder: Encoder) -> dict[str, object]:
@@ -23,11 +26,17 @@ def click_rates(rows: ir.Table, spec: ClickLogSpec, encoder: Encoder) -> dict[st
     groups: dict[str, dict[str, _Counts]] = {}
     for (group, split), counts in _clicks(current, spec, GROUP, SPLIT).items():
         groups.setdefault(encoder.group_names()[group], {})[split] = counts
+    splits = {split: counts for (split,), counts in _clicks(rows, spec, SPLIT).items()}
     return {
-        "splits": {split: counts for (split,), counts in _clicks(rows, spec, SPLIT).items()},
+        "splits": _in_order(splits),
         "days": {day: counts for (day,), counts in _clicks(rows, spec, DAY).items()},
-        "groups": groups,
+        "groups": {name: _in_order(by_split) for name, by_split in groups.items()},
     }
+
+
+def _in_order(by_split: dict[str, _Value]) -> dict[str, _Value]:
+    """Earlier splits first, as they are read."""
+    return {split: by_split[split] for split in (HISTORY, *SPLITS) if split in by_split}
 
 
 def _clicks(rows: ir.Table, spec: ClickLogSpec, *by: str) -> dict[tuple, _Counts]:
@@ -59,9 +68,8 @@ def oov_rates(
         known = _known(source, column, spec, learned)
         if known is not None:
             shares = known.group_by(SPLIT).agg(rate=1 - known.known.mean())
-            rates[column.name] = {
-                row[SPLIT]: row["rate"] for row in shares.order_by(SPLIT).to_pyarrow().to_pylist()
-            }
+            by_split = {row[SPLIT]: row["rate"] for row in shares.to_pyarrow().to_pylist()}
+            rates[column.name] = _in_order(by_split)
     return rates
 
 
@@ -95,7 +103,7 @@ def history_lengths(
         empty=(lengths.length == 0).cast("int64").mean(),
         full=(lengths.length == spec.history.length).cast("int64").mean(),
     )
-    return {row.pop(SPLIT): row for row in described.order_by(SPLIT).to_pyarrow().to_pylist()}
+    return _in_order({row.pop(SPLIT): row for row in described.to_pyarrow().to_pylist()})
 
 
 def distinct_ids(rows: ir.Table, spec: ClickLogSpec) -> dict[str, int]:

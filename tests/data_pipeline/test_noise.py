@@ -8,7 +8,7 @@ import ibis
 import pyarrow.parquet as pq
 import pytest
 
-from data_pipeline.noise import NOISE_FILE, NoiseError, plant_noise, rates_by_group, write_truth
+from data_pipeline.noise import NOISE_FILE, NoiseError, group_rates, plant_noise, write_truth
 from data_pipeline.splits import add_split
 from tests.data_pipeline.impressions import make_engine, make_spec, random_rows, rows_of, store
 
@@ -28,12 +28,12 @@ def planted(engine, rows, rates=RATES, seed=3):
 def test_the_hash_of_row_and_seed_decides(engine):
     rows = random_rows(500, seed=1)
     received = rows_of(planted(engine, rows))
-    assert any(row["is_noise"] for row in received)
+    assert any(row["_is_noise"] for row in received)
     for row, before in zip(received, rows, strict=True):
         digest = hashlib.md5(f"noise/3/{row['_row']}".encode()).hexdigest()
         drawn = int(digest, 16) / 16**32 < RATES[row["user_id"] % 2]
         noise = drawn and before["click"] == 0 and row["_split"] in ("train", "valid")
-        assert row["is_noise"] == noise
+        assert row["_is_noise"] == noise
         assert row["click"] == before["click"] or noise
         assert row["click"] == max(before["click"], int(noise))
 
@@ -52,7 +52,7 @@ def test_rates_are_met(engine):
     rows = [row | {"click": 0, "_day": "2022-05-01"} for row in random_rows(20_000, seed=3)]
     received = rows_of(planted(engine, rows))
     for group, rate in enumerate(RATES):
-        of_group = [row["is_noise"] for row in received if row["user_id"] % 2 == group]
+        of_group = [row["_is_noise"] for row in received if row["user_id"] % 2 == group]
         assert sum(of_group) / len(of_group) == pytest.approx(rate, abs=0.015)
 
 
@@ -64,7 +64,7 @@ def test_seeds_draw_other_clicks(engine):
 
 
 def test_rate_zero_plants_nothing(engine):
-    assert not any(row["is_noise"] for row in rows_of(planted(engine, random_rows(90, 5), (0, 0))))
+    assert not any(row["_is_noise"] for row in rows_of(planted(engine, random_rows(90, 5), (0, 0))))
 
 
 def test_truth_holds_the_noisy_splits_in_order(engine, tmp_path):
@@ -72,26 +72,28 @@ def test_truth_holds_the_noisy_splits_in_order(engine, tmp_path):
     write_truth(engine, table, tmp_path)
     truth = pq.read_table(tmp_path / NOISE_FILE).to_pylist()
     noisy = table.filter(table["_split"].isin(["train", "valid"]))
-    assert truth == rows_of(noisy.select("_row", split="_split", is_noise="is_noise"))
+    assert truth == rows_of(noisy.select("_row", split="_split", is_noise="_is_noise"))
     assert {row["split"] for row in truth} == {"train", "valid"}
 
 
 class TestRates:
     def test_one_rate_is_that_of_all(self):
-        assert rates_by_group([0.1], ["a", "b"]) == {"a": 0.1, "b": 0.1}
-        assert rates_by_group([0.1, 0.2], ["a", "b"]) == {"a": 0.1, "b": 0.2}
+        assert group_rates([0.1], ["a", "b"]) == [0.1, 0.1]
+        assert group_rates([0.1, 0.2], ["a", "b"]) == [0.1, 0.2]
 
     def test_another_number_is_an_error(self):
-        with pytest.raises(NoiseError, match="Received: 2 rates. Expected: 3, for the groups <1, 1 to <2"):
-            rates_by_group([0.1, 0.2], ["<1", "1 to <2", ">=2"])
+        with pytest.raises(
+            NoiseError, match="Received: 2 rates. Expected: 3, for the groups <1, 1 to <2"
+        ):
+            group_rates([0.1, 0.2], ["<1", "1 to <2", ">=2"])
 
     @pytest.mark.parametrize("rate", [-0.1, 1.5, float("nan")])
     def test_a_rate_is_a_probability(self, rate):
         with pytest.raises(NoiseError, match="probability in .0, 1.. Received"):
-            rates_by_group([rate], ["all"])
+            group_rates([rate], ["all"])
 
 
 def test_no_group_can_be_drawn_without_its_rate(engine):
     rows = store(engine, random_rows(20, seed=7))
     rows = add_split(rows, make_spec()).mutate(_group=ibis.literal(5))
-    assert not any(row["is_noise"] for row in rows_of(plant_noise(rows, "click", (1.0,), 0)))
+    assert not any(row["_is_noise"] for row in rows_of(plant_noise(rows, "click", (1.0,), 0)))

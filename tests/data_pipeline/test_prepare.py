@@ -203,6 +203,22 @@ class TestGolden:
         assert Manifest.load(directory).rows == {"train": 4, "valid": 0, "test": 0}
 
 
+def test_columns_may_have_any_name(logs):
+    """Also those that tables on the way might be given."""
+    names = ["number", "token", "count", "rows", "items", "is_noise", "split", "activity_right"]
+    options = 'source = "user", type = "int", encoding = "vocabulary"'
+    extra = [f"{name} = {{ {options} }}" for name in names]
+    extra.append(f'value = {{ role = "group", {options} }}')
+    spec = SPEC.replace("[activity]\nboundaries = [2.0]\n", "") + "\n".join(extra)
+    logs.spec.write_text(spec, encoding="utf-8")
+    directory = logs.prepare(GOLDEN, write=WriteOptions(noise_rates=(1.0,)))
+    train = read(directory, "train")
+    # The group by vocabulary: other, 7, 8.
+    assert train["_group"] == [1, 2, 1, 2]
+    for name in names:
+        assert train[name] == train["user"] == [2, 3, 2, 3]
+
+
 class TestLeaks:
     LOG = random_log(400, seed=1)
 
