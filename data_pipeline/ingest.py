@@ -49,9 +49,7 @@ class RawRows:
     files: InputFiles
 
 
-def read_rows(
-    engine: Backend, name: str, files: InputFiles, needed: Collection[str], what: str = "log"
-) -> RawRows:
+def read_rows(engine: Backend, name: str, files: InputFiles, needed: Collection[str]) -> RawRows:
     """Reads files into tables of the engine whose names begin with `name`.
 
     Args:
@@ -59,13 +57,12 @@ def read_rows(
       name: of the table that is made.
       files: of one format. Those of other formats than JSON must all have the needed columns.
       needed: columns that the spec names.
-      what: the files are, for messages.
 
     Raises:
       ValueError: needed columns are missing, all of them named; or a file is empty or damaged.
     """
     readers = {"csv": _read_csv, "parquet": _read_parquet, "json": _read_json}
-    columns = readers[files.format](engine, name, files, sorted(needed), what)
+    columns = readers[files.format](engine, name, files, sorted(needed))
     return RawRows(engine.table(name), tuple(columns), files)
 
 
@@ -80,42 +77,38 @@ def drop_rows(engine: Backend, name: str) -> None:
         engine.raw_sql(f"DROP {kind} {_quoted(table)}")
 
 
-def _read_csv(
-    engine: Backend, name: str, files: InputFiles, needed: Sequence[str], what: str
-) -> list[str]:
+def _read_csv(engine: Backend, name: str, files: InputFiles, needed: Sequence[str]) -> list[str]:
     separator = "\t" if files.extension.startswith(".tsv") else ","
     same_header: dict[tuple[str, ...], list[pathlib.Path]] = {}
     for path in files.paths:
         header = _header(path, separator)
-        _check_distinct(header, f"{what} file {files.name(path)}")
-        _check_columns(header, needed, f"{what} file {files.name(path)}")
+        _check_distinct(header, files.place(path))
+        _check_columns(header, needed, files.place(path))
         same_header.setdefault(header, []).append(path)
     columns = list(dict.fromkeys(column for header in same_header for column in header))
-    _check_distinct(columns, what)
+    _check_distinct(columns, files.title)
     _create(engine, name, columns)
     options = f"header=true, delim='{separator}', quote='\"', escape='\"', strict_mode=true"
     for header, paths in same_header.items():
-        _insert_csv(engine, name, paths, header, options)
+        _insert_csv(engine, name, files, paths, header, options)
     _number_rows(engine, name, files, columns, header_lines=1)
     return columns
 
 
-def _read_json(
-    engine: Backend, name: str, files: InputFiles, needed: Sequence[str], what: str
-) -> list[str]:
+def _read_json(engine: Backend, name: str, files: InputFiles, needed: Sequence[str]) -> list[str]:
     """Lines are read as CSV with one column, by which bad UTF-8 and long lines are found too."""
     lines = f"{name}_lines"
     _create(engine, lines, ["line"])
     # A control character never stands in a line of JSON.
     options = "header=false, delim='\x01', quote='', escape='', comment='', strict_mode=false"
-    _insert_csv(engine, lines, files.paths, ["line"], options)
+    _insert_csv(engine, lines, files, files.paths, ["line"], options)
     _number_rows(engine, lines, files, ["line"], header_lines=0)
 
     is_object = "json_valid(line) AND json_type(line) = 'OBJECT'"
     checked = f"SELECT *, CASE WHEN {is_object} THEN line END AS object FROM {_quoted(lines)}"
     keys = engine.raw_sql(f"SELECT DISTINCT unnest(json_keys(object)) FROM ({checked})").fetchall()
     found = sorted(key for (key,) in keys)
-    _check_columns(found, needed, what)
+    _check_columns(found, needed, files.title)
     fields = json.dumps(dict.fromkeys(needed, "JSON"))
     engine.raw_sql(f"""
         CREATE OR REPLACE VIEW {_quoted(name)} AS
@@ -129,7 +122,7 @@ def _read_json(
 
 
 def _read_parquet(
-    engine: Backend, name: str, files: InputFiles, needed: Sequence[str], what: str
+    engine: Backend, name: str, files: InputFiles, needed: Sequence[str]
 ) -> list[str]:
     columns: dict[str, None] = {}
     for path in files.paths:
@@ -137,9 +130,9 @@ def _read_parquet(
             found = pq.read_schema(path).names
         except (OSError, ValueError) as error:
             raise ValueError(f"{path} is not a Parquet file, or damaged: {error}") from error
-        _check_columns(found, needed, f"{what} file {files.name(path)}")
+        _check_columns(found, needed, files.place(path))
         columns |= dict.fromkeys(found)
-    _check_distinct(columns, what)
+    _check_distinct(columns, files.title)
     order = ", ".join(f"({_text(path)}, {i})" for i, path in enumerate(files.paths))
     engine.raw_sql(f"""
         CREATE OR REPLACE VIEW {_quoted(name)} AS
@@ -162,6 +155,7 @@ def _create(engine: Backend, name: str, columns: Sequence[str]) -> None:
 def _insert_csv(
     engine: Backend,
     name: str,
+    files: InputFiles,
     paths: Sequence[pathlib.Path],
     columns: Sequence[str],
     options: str,
@@ -177,7 +171,7 @@ def _insert_csv(
               rejects_scan={_text(f"{name}_scans")})
         """)
     except (duckdb.IOException, duckdb.InvalidInputException) as error:
-        raise ValueError(f"Cannot read {_listed(paths)}: {error}") from error
+        raise ValueError(f"Cannot read {files.title} ({files.listed()}): {error}") from error
 
 
 def _number_rows(
@@ -259,7 +253,7 @@ def _check_columns(found: Iterable[str], needed: Sequence[str], where: str) -> N
         close = difflib.get_close_matches(column, found, n=1)
         told.append(f"'{column}'" + (f" (did you mean '{close[0]}'?)" if close else ""))
     raise ValueError(
-        f"The {where} lacks columns that the spec names: {', '.join(told)}. Its columns: "
+        f"{where} lacks columns that the spec names: {', '.join(told)}. Its columns: "
         f"{', '.join(found) or 'none'}. Mend the names in the spec, or set `source`."
     )
 
@@ -270,7 +264,7 @@ def _check_distinct(columns: Iterable[str], what: str) -> None:
     for column in columns:
         if (key := column.lower()) in seen:
             raise ValueError(
-                f"The {what} has columns '{seen[key]}' and '{column}', whose names must differ by "
+                f"{what} has columns '{seen[key]}' and '{column}', whose names must differ by "
                 "more than case. Rename one."
             )
         seen[key] = column
@@ -286,10 +280,6 @@ def _quoted(name: str) -> str:
 
 def _text(value: str | pathlib.Path) -> str:
     return "'" + str(value).replace("'", "''") + "'"
-
-
-def _listed(paths: Sequence[pathlib.Path]) -> str:
-    return f"{paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
 
 
 def _list(paths: Iterable[pathlib.Path]) -> str:

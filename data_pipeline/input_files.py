@@ -33,11 +33,13 @@ class InputFiles:
       directory: where the log is; side tables are looked for from here.
       paths: in the order in which they are read, that of their names.
       extension: of all of them, a key of `FORMATS`.
+      title: what they hold, for messages.
     """
 
     directory: pathlib.Path
     paths: tuple[pathlib.Path, ...]
     extension: str
+    title: str
 
     @property
     def format(self) -> Format:
@@ -47,6 +49,15 @@ class InputFiles:
     def name(self, path: pathlib.Path) -> str:
         """What `path` is called in messages and tables: its place below the directory."""
         return pathlib.Path(os.path.relpath(path, self.directory)).as_posix()
+
+    def place(self, path: pathlib.Path) -> str:
+        """What `path` is called in messages that tell what it is of."""
+        return f"File {self.name(path)} of {self.title}"
+
+    def listed(self) -> str:
+        """The names, the first of many."""
+        others = len(self.paths) - 1
+        return self.name(self.paths[0]) + (f" and {others:,} more" if others else "")
 
     def sources(self) -> list[dict[str, str | int]]:
         """Name and size of each file, as the manifest lists them."""
@@ -76,16 +87,16 @@ def find_log(inputs: str | pathlib.Path, pattern: str, tables: Iterable[str] = (
                 f"{_some_files(path)}. Give the directory that holds the log, or set `files` under "
                 "[input] of the spec."
             )
-        return _same_kind(path, found, f"{path} with input.files = {pattern!r}")
+        return _same_kind(path, found, "the log")
     if path.is_file():
-        return _same_kind(path.parent, [path], text)
+        return _same_kind(path.parent, [path], "the log")
     found = sorted(pathlib.Path(p) for p in glob.glob(text, recursive=True))
     found = [p for p in found if p.is_file() and not p.name.startswith((".", "_"))]
     if not found:
         raise FileNotFoundError(
             f"No file matches {text!r}. Expected: a file, a glob, or a directory that holds a log."
         )
-    return _same_kind(_fixed_part(path), found, text)
+    return _same_kind(_fixed_part(path), found, "the log")
 
 
 def find_table(directory: pathlib.Path, name: str, pattern: str) -> InputFiles:
@@ -106,21 +117,21 @@ def _matches(directory: pathlib.Path, pattern: str) -> list[pathlib.Path]:
     return [p for p in paths if p.is_file() and not p.name.startswith((".", "_"))]
 
 
-def _same_kind(directory: pathlib.Path, paths: list[pathlib.Path], what: str) -> InputFiles:
+def _same_kind(directory: pathlib.Path, paths: list[pathlib.Path], title: str) -> InputFiles:
     extensions = {_extension(path): path.name for path in reversed(paths)}
     unknown = [name for extension, name in extensions.items() if extension not in FORMATS]
     if unknown:
         raise ValueError(
-            f"{what}: cannot read {unknown[0]}. Expected one of: {_listed(FORMATS)} (.json: one "
-            "object a line)."
+            f"Cannot read {unknown[0]}, a file of {title}. Expected one of: {_listed(FORMATS)} "
+            "(.json: one object a line)."
         )
-    if len({FORMATS[extension] for extension in extensions}) > 1 or len(extensions) > 1:
+    if len(extensions) > 1:
         received = _listed(f"{name} ({extension})" for extension, name in extensions.items())
         raise ValueError(
-            f"{what}: all files must be of one kind. Received: {received}. Narrow the glob, or "
+            f"All files of {title} must be of one kind. Received: {received}. Narrow the glob, or "
             "`files` under [input] of the spec."
         )
-    return InputFiles(directory, tuple(paths), next(iter(extensions)))
+    return InputFiles(directory, tuple(paths), next(iter(extensions)), title)
 
 
 def _extension(path: pathlib.Path) -> str:

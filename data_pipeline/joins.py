@@ -1,4 +1,4 @@
-"""What changes the rows of a log: shown lists become impressions, side tables add columns."""
+"""What changes rows as a whole: lists become impressions, duplicates go, side tables are joined."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 
 from clsd_tf.features import ClickLogSpec, ColumnSpec
-from data_pipeline.checks import CLICKED, SHOWN
+from data_pipeline.checks import CLICKED, SHOWN, TIME
+from data_pipeline.engines import keep_table
+from data_pipeline.ingest import FILE, NUMBER
 
 PLACE = "__place"  # of an impression in the list that it was shown in
 KEY = "__key"  # of a side table
@@ -29,6 +31,30 @@ def explode_lists(spec: ClickLogSpec, rows: ir.Table) -> ir.Table:
         types = {"int": "int64", "float": "float64", "string": "string"}
         columns[position.name] = rows[PLACE].cast(types[position.type])
     return rows.mutate(**columns).drop(SHOWN, CLICKED)
+
+
+def drop_duplicates(
+    engine: Backend, spec: ClickLogSpec, rows: ir.Table, name: str
+) -> tuple[ir.Table, int]:
+    """Drops rows that equal an earlier one in all columns of the log that the spec names.
+
+    Equal rows have the same user, item and time, so that only the few with these are compared.
+
+    Returns:
+      The other rows, and how many were dropped. Table `name` of the engine holds the places of
+      these.
+    """
+    few = [spec.user.name, spec.item.name, TIME]
+    places = [FILE, NUMBER, PLACE]
+    counts = rows.group_by(few).aggregate(rows=rows.count())
+    alike = rows.semi_join(counts.filter(counts["rows"] > 1), few)
+    columns = [column for column in alike.columns if column not in places]
+    order = ibis.row_number().over(group_by=columns, order_by=places)
+    repeated = alike.select(*places, order=order)
+    repeated = repeated.filter(repeated["order"] > 0).drop("order")
+    repeated = keep_table(engine, name, repeated)
+    count = engine.to_pyarrow(repeated.count()).as_py()
+    return (rows.anti_join(repeated, places) if count else rows), count
 
 
 def check_key(engine: Backend, name: str, key: str, table: ir.Table) -> None:

@@ -23,7 +23,14 @@ from data_pipeline.days import DAY, of_days, with_day
 from data_pipeline.engines import keep_table
 from data_pipeline.ingest import FILE, NUMBER, RawRows, drop_rows, read_rows
 from data_pipeline.input_files import InputFiles, find_log, find_table
-from data_pipeline.joins import KEY, PLACE, check_key, explode_lists, join_table
+from data_pipeline.joins import (
+    KEY,
+    PLACE,
+    check_key,
+    drop_duplicates,
+    explode_lists,
+    join_table,
+)
 from data_pipeline.quarantine import count_bad_rows, too_many, write_quarantine
 
 _RAW = "raw_"  # begins the names of tables that are dropped in the end
@@ -97,7 +104,7 @@ def load_impressions(
     begin("Dropping duplicates")
     rows = explode_lists(spec, rows)
     rows = of_days(spec, with_day(spec, rows), first_day, last_day)
-    rows, duplicates = _without_duplicates(engine, spec, rows)
+    rows, duplicates = drop_duplicates(engine, spec, rows, f"{_RAW}duplicates")
     for name, log_key in table_keys(spec):
         begin(f"Joining side table '{name}'")
         rows = loader.join(spec, files.directory, name, log_key, rows)
@@ -130,12 +137,10 @@ class _Loader:
 
     def load_log(self, spec: ClickLogSpec, files: InputFiles) -> ir.Table:
         """Good rows of the log."""
-        raw = self._read("log", files, needed_columns(spec), "log")
-        good, self.rows_read, bad = self._divide("log", raw, check_log(spec, raw), "part-0")
-        if not self.rows_read:
-            raise ValueError(f"The log has no rows. Received: {files.paths[0]} with a header only.")
+        needed = needed_columns(spec)
+        rows, bad = self._load("log", files, needed, lambda raw: check_log(spec, raw))
         self.quarantined |= bad
-        return good
+        return rows
 
     def join(
         self,
@@ -151,9 +156,7 @@ class _Loader:
         columns = [c for c in spec.source_columns if c.table == name and c.role != "ignore"]
         needed = {key_name, *(column.source_name for column in columns)}
         files = find_table(directory, name, spec.tables[name].file)
-        raw = self._read(f"table_{name}", files, needed, f"side table '{name}'")
-        checked = check_table(raw, columns, key)
-        table, _, bad = self._divide(f"table_{name}", raw, checked, name)
+        table, bad = self._load(name, files, needed, lambda raw: check_table(raw, columns, key))
         check_key(self._engine, name, key_name, table)
         self.quarantined |= {f"{name}: {reason}": count for reason, count in bad.items()}
         return join_table(rows, log_key, table, [column.name for column in columns])
@@ -162,40 +165,29 @@ class _Loader:
         """Removes what was read, when the impressions stand in a table of their own."""
         drop_rows(self._engine, _RAW)
 
-    def _read(self, name: str, files: InputFiles, needed: set[str], what: str) -> RawRows:
+    def _load(
+        self,
+        name: str,
+        files: InputFiles,
+        needed: set[str],
+        check: Callable[[RawRows], ir.Table],
+    ) -> tuple[ir.Table, dict[str, int]]:
+        """Good rows, and reason -> number of bad rows, which go to the quarantine."""
+        is_log = name == "log"
+        table = f"{_RAW}{'' if is_log else 'table_'}{name}"
+        raw = read_rows(self._engine, table, files, needed)
         self.source += files.sources()
-        return read_rows(self._engine, f"{_RAW}{name}", files, needed, what)
-
-    def _divide(
-        self, name: str, raw: RawRows, checked: ir.Table, file: str
-    ) -> tuple[ir.Table, int, dict[str, int]]:
-        """Good rows; number of rows; reason -> bad rows, which go to the quarantine."""
-        checked = keep_table(self._engine, f"{_RAW}{name}_checked", checked)
+        checked = keep_table(self._engine, f"{table}_checked", check(raw))
         rows, bad = count_bad_rows(self._engine, checked)
+        if is_log:
+            self.rows_read = rows
+            if not rows:
+                raise ValueError(f"The log has no rows. Received: {files.listed()}.")
         failed = sum(bad.values()) > self._limit * rows
-        path = self._failed if failed else self._quarantine / f"{file}.parquet"
-        if bad or name == "log":
+        path = self._quarantine / ("part-0.parquet" if is_log else f"{name}.parquet")
+        path = self._failed if failed else path
+        if bad or is_log:
             write_quarantine(self._engine, raw, checked, path)
         if failed:
-            raise too_many(f"the {name}", rows, bad, self._limit, path)
-        return checked.filter(checked[REASON].isnull()).drop(REASON), rows, bad
-
-
-def _without_duplicates(
-    engine: Backend, spec: ClickLogSpec, rows: ir.Table
-) -> tuple[ir.Table, int]:
-    """Rows without those that equal an earlier one in all columns of the log, and their number.
-
-    Equal rows have the same user, item and time, so that only the few with these are compared.
-    """
-    few = [spec.user.name, spec.item.name, TIME]
-    places = [FILE, NUMBER, PLACE]
-    counts = rows.group_by(few).aggregate(rows=rows.count())
-    alike = rows.semi_join(counts.filter(counts["rows"] > 1), few)
-    columns = [column for column in alike.columns if column not in places]
-    order = ibis.row_number().over(group_by=columns, order_by=places)
-    repeated = alike.select(*places, order=order)
-    repeated = repeated.filter(repeated["order"] > 0).drop("order")
-    repeated = keep_table(engine, f"{_RAW}duplicates", repeated)
-    count = engine.to_pyarrow(repeated.count()).as_py()
-    return (rows.anti_join(repeated, places) if count else rows), count
+            raise too_many(files.title, rows, bad, self._limit, path)
+        return checked.filter(checked[REASON].isnull()).drop(REASON), bad

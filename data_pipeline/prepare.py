@@ -18,7 +18,7 @@ import time
 
 from absl import flags
 
-from data_pipeline.cli import run_main, write_results
+from data_pipeline.cli import load_tensorflow, run_main, write_results
 
 _SPEC = flags.DEFINE_string("spec", None, "A spec's path, or the name of a ready one (kuairand).")
 _INPUT = flags.DEFINE_string(
@@ -64,6 +64,7 @@ def _are_rates(texts: list[str]) -> bool:
 def main(argv: list[str]) -> None:
     """Prepares by the flags."""
     del argv
+    load_tensorflow()
     from data_pipeline.data_set import WriteOptions
     from data_pipeline.preparation import ReadOptions, prepare
 
