@@ -10,7 +10,6 @@ import pathlib
 import shutil
 
 from data_pipeline.cli import write_json
-
 from data_pipeline.manifest import Manifest
 
 _CONFIG, _RESULTS = "config.json", "results.json"

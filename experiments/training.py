@@ -7,10 +7,10 @@ import json
 import pathlib
 
 import tensorflow as tf
-from data_pipeline.cli import write_json
 
 from clsd_tf import ClickConfidenceModel, StepCheckpoint
 from clsd_tf.encoding import Encoder, copy_encoding
+from data_pipeline.cli import write_json
 from data_pipeline.manifest import Manifest
 from data_pipeline.reader import make_dataset, steps_per_epoch
 from experiments.arms import get_arm
