@@ -20,7 +20,7 @@ import ibis.expr.types as ir
 import pyarrow.parquet as pq
 from ibis.backends.duckdb import Backend
 
-from data_pipeline.input_files import InputFiles
+from data_pipeline.input_files import InputFiles, check_whole
 
 # Columns beside the raw ones: index of the file, number of the row in it (the first is 1), the
 # whole row as text where its columns could not be told apart, and why they could not.
@@ -62,6 +62,7 @@ def read_rows(engine: Backend, name: str, files: InputFiles, needed: Collection[
       ValueError: needed columns are missing, all of them named; or a file is empty or damaged.
     """
     readers = {"csv": _read_csv, "parquet": _read_parquet, "json": _read_json}
+    check_whole(files)
     columns = readers[files.format](engine, name, files, sorted(needed))
     return RawRows(engine.table(name), tuple(columns), files)
 
@@ -114,7 +115,7 @@ def _read_json(engine: Backend, name: str, files: InputFiles, needed: Sequence[s
         CREATE OR REPLACE VIEW {_quoted(name)} AS
         SELECT unnest(json_transform(object, {_text(fields)})), {FILE}, {NUMBER},
           coalesce({TEXT}, line) AS {TEXT},
-          CASE WHEN object IS NULL THEN coalesce({UNREADABLE}, 'not a JSON object') END
+          CASE WHEN object IS NULL THEN coalesce({UNREADABLE}, 'row: not a JSON object') END
             AS {UNREADABLE}
         FROM ({checked}) WHERE line <> '' OR {UNREADABLE} IS NOT NULL
     """)
@@ -234,9 +235,11 @@ def _header(path: pathlib.Path, separator: str) -> tuple[str, ...]:
     """Names of the columns of a CSV file; pandas leaves the one of its index empty."""
     opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        # Later lines are decoded along with the first; one that is not UTF-8 is a bad row.
+        with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             names = next(csv.reader(file, delimiter=separator, strict=True), [])
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        "".join(names).encode("utf-8")
+    except (OSError, EOFError, UnicodeEncodeError, csv.Error) as error:
         raise ValueError(f"Cannot read the header of {path}: {error}.") from error
     if not names:
         raise ValueError(f"{path} is empty. Expected: a first line with the names of the columns.")
@@ -253,7 +256,7 @@ def _check_columns(found: Iterable[str], needed: Sequence[str], where: str) -> N
         close = difflib.get_close_matches(column, found, n=1)
         told.append(f"'{column}'" + (f" (did you mean '{close[0]}'?)" if close else ""))
     raise ValueError(
-        f"{where} lacks columns that the spec names: {', '.join(told)}. Its columns: "
+        f"{_begin(where)} lacks columns that the spec names: {', '.join(told)}. Its columns: "
         f"{', '.join(found) or 'none'}. Mend the names in the spec, or set `source`."
     )
 
@@ -264,10 +267,15 @@ def _check_distinct(columns: Iterable[str], what: str) -> None:
     for column in columns:
         if (key := column.lower()) in seen:
             raise ValueError(
-                f"{what} has columns '{seen[key]}' and '{column}', whose names must differ by "
-                "more than case. Rename one."
+                f"{_begin(what)} has columns '{seen[key]}' and '{column}', whose names must differ "
+                "by more than case. Rename one."
             )
         seen[key] = column
+
+
+def _begin(title: str) -> str:
+    """A title as the beginning of a sentence."""
+    return title[0].upper() + title[1:]
 
 
 def _names(columns: Iterable[str]) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import glob
+import gzip
 import os
 import pathlib
+import zlib
 from collections.abc import Collection, Iterable
 from typing import Literal
 
@@ -110,6 +113,29 @@ def find_table(directory: pathlib.Path, name: str, pattern: str) -> InputFiles:
     return _same_kind(directory, found, f"side table '{name}'")
 
 
+def check_whole(files: InputFiles) -> None:
+    """Reads compressed files to their end: the engine takes half a file for a whole one.
+
+    Raises:
+      ValueError: a file is damaged or cut short.
+    """
+
+    def check(path: pathlib.Path) -> None:
+        try:
+            with gzip.open(path) as file:
+                while file.read(1 << 20):
+                    pass
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(
+                f"Cannot read {files.title} ({files.name(path)}): {error}. The file is damaged or "
+                "cut short; fetch it again."
+            ) from error
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(check, (path for path in files.paths if path.suffix == ".gz")):
+            pass
+
+
 def _matches(directory: pathlib.Path, pattern: str) -> list[pathlib.Path]:
     """Files by name; hidden ones, and markers such as `_SUCCESS`, are no data."""
     found = glob.glob(pattern, root_dir=directory, recursive=True)
@@ -118,7 +144,9 @@ def _matches(directory: pathlib.Path, pattern: str) -> list[pathlib.Path]:
 
 
 def _same_kind(directory: pathlib.Path, paths: list[pathlib.Path], title: str) -> InputFiles:
-    extensions = {_extension(path): path.name for path in reversed(paths)}
+    extensions: dict[str, str] = {}
+    for path in paths:
+        extensions.setdefault(_extension(path), path.name)
     unknown = [name for extension, name in extensions.items() if extension not in FORMATS]
     if unknown:
         raise ValueError(

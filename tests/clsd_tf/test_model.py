@@ -160,8 +160,9 @@ class TestServing:
         after = student.predict(clicks.dataset(), verbose=0)
         assert metrics.predicted_over_observed(clicks.labels, after) == pytest.approx(1, abs=1e-3)
         assert "calibrated on held-out" in student.output_meaning
+        # In float32 a few neighbours swap or become equal.
         assert metrics.auc(clicks.labels, after) == pytest.approx(
-            metrics.auc(clicks.labels, before), abs=1e-6
+            metrics.auc(clicks.labels, before), abs=1e-5
         )
 
     def test_what_the_output_means(self, clicks):

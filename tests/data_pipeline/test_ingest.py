@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import pathlib
 
 import pyarrow as pa
@@ -95,7 +96,8 @@ class TestCsv:
         engine = open_engine(tmp_path / "engine", threads=threads)
         raw = read_rows(engine, "raw_log", find_log(tmp_path / "log.csv", "*"), ["a"])
         value = raw.table["a"].fill_null(raw.table[TEXT]).cast("int64")
-        assert raw.table.filter(value == raw.table[NUMBER]).count().execute() == 240_000
+        matching = raw.table.filter(value == raw.table[NUMBER]).count()
+        assert engine.to_pyarrow(matching).as_py() == 240_000
 
     @pytest.mark.parametrize(
         ("content", "message"),
@@ -134,8 +136,8 @@ class TestJsonLines:
         ]
         assert rows[0][TEXT] == '{"a": 1, "b": [1, "x"], "c": {"d": 2}}'
         assert rows[2][TEXT] == '{"a": 1'
-        assert (rows[0]["a"], rows[1]["a"], rows[1]["b"]) == (1, None, None)
-        assert rows[0]["b"] == [1, "x"]
+        assert (rows[0]["a"], rows[1]["a"], rows[1]["b"]) == ("1", None, None)
+        assert json.loads(rows[0]["b"]) == [1, "x"]
 
     def test_a_column_is_missing_if_no_row_has_it(self, tmp_path):
         path = write_json_lines(tmp_path / "log.jsonl", [{"a": 1}, {"Click": 1}])
