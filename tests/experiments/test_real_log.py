@@ -20,6 +20,7 @@ import pytest
 import tensorflow as tf
 
 from clsd_tf import Encoder, read_spec
+from clsd_tf.features import ROW
 from experiments.evaluation import score_split
 from experiments.models import load_model
 from experiments.runs import Run
@@ -46,7 +47,7 @@ def raw_rows(directory: pathlib.Path) -> list[dict]:
         LEFT JOIN '{directory}/user_features_pure.csv.gz' USING (user_id)
         LEFT JOIN '{directory}/video_features_basic_pure.csv.gz' USING (video_id)
         LEFT JOIN '{directory}/user_history_before_4_25_pure.csv.gz' USING (user_id)
-        WHERE date <= 20220504 ORDER BY time_ms, place
+        ORDER BY time_ms, place
     """).to_arrow_table()
     return table.to_pylist()
 
@@ -113,12 +114,12 @@ def test_raw_requests_are_served_as_the_trained_model_scores(served, kuairand_di
     spec = read_spec(served / "prepared" / "spec.toml")
     rows = raw_rows(kuairand_directory / "data")
     add_histories(rows)
-    by_impression = {(r["user_id"], r["video_id"], r["time_ms"]): r for r in rows}
     (keys,) = sorted((served / "prepared" / "keys").glob("valid-*.parquet"))
-    impressions = pq.read_table(keys).select(["user_id", "video_id", "time_ms"]).to_pylist()
     with tf.io.TFRecordWriter(str(served / "requests")) as writer:
-        for impression in impressions:
-            writer.write(request(spec, by_impression[tuple(impression.values())]))
+        for key in pq.read_table(keys).drop_columns(["_day"]).to_pylist():
+            row = rows[key.pop(ROW)]
+            assert key == {name: row[name] for name in key}
+            writer.write(request(spec, row))
     reload = [sys.executable, "-P", "-c", RELOAD, "served/1", "requests", "scores.npy"]
     subprocess.run(reload, cwd=served, check=True, capture_output=True)
     received = np.load(served / "scores.npy")
