@@ -13,6 +13,7 @@ from clsd_tf.batches import Features, groups_of, logits_of, score_batches, unpac
 from clsd_tf.calibration import fit_affine
 from clsd_tf.compat import use_keras_2
 from clsd_tf.confidence import ConfidenceFunction, combine, get_confidence
+from clsd_tf.denoising_base import Batch, Objective
 from clsd_tf.features import GROUP
 from clsd_tf.folding import check_maps_to_logit, fold_affine
 from clsd_tf.losses import click_loss
@@ -23,6 +24,8 @@ from clsd_tf.student import Lesson, Student, StudentLoss
 
 use_keras_2()
 import tensorflow_recommenders as tfrs  # noqa: E402
+
+_LAYERS = ("backbone", "teacher", "confidence", "objective")
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
@@ -50,6 +53,7 @@ class ClickConfidenceModel(tfrs.Model):
       alpha: share of the group's own confidence, in [0, 1]: c = pooled^(1-alpha) * local^alpha.
       distillation: share of the distillation loss, in [0, 1].
       temperature: > 0, softens teacher and student in the distillation loss.
+      objective: another way of learning (`clsd_tf.get_objective`) in the place of the loss above.
       group_key: feature that holds the group, int [batch] in [0, num_groups).
 
     >>> teacher = ClickConfidenceModel(get_backbone("dcn_v2", features))
@@ -77,6 +81,7 @@ class ClickConfidenceModel(tfrs.Model):
         alpha: float = 0.5,
         distillation: float = 0.0,
         temperature: float = 1.0,
+        objective: Objective | None = None,
         group_key: str = GROUP,
         name: str = "click_confidence_model",
         **kwargs,
@@ -85,7 +90,7 @@ class ClickConfidenceModel(tfrs.Model):
         super().__init__(name=name, **kwargs)
         if isinstance(teacher, ClickConfidenceModel):
             teacher = teacher.backbone
-        _check_method(teacher, confidence, distillation)
+        _check_method(teacher, confidence, distillation, objective)
         if not 0.0 <= alpha <= 1.0:
             raise ValueError(f"`alpha` must be in [0, 1]. Received: alpha={alpha}.")
         self.student_loss = StudentLoss(student, distillation, temperature)
@@ -110,6 +115,7 @@ class ClickConfidenceModel(tfrs.Model):
         self.confidence = confidence
         self.num_groups = num_groups
         self.alpha = alpha
+        self.objective = objective
         self.group_key = group_key
         self.click_confidence = RunningClickMoments(name="click_confidence")
         self.calibrated = self.add_weight(
@@ -128,7 +134,7 @@ class ClickConfidenceModel(tfrs.Model):
         """Configures training; see `keras.Model.compile`.
 
         Args:
-          optimizer: None for `default_optimizer(backbone)`, Adam and row-wise Adagrad.
+          optimizer: None for `default_optimizer`, Adam and row-wise Adagrad.
           loss: must be left out, the model has its own.
           **kwargs: for Keras. Metrics are given labels and probabilities, [batch, 1].
         """
@@ -138,7 +144,7 @@ class ClickConfidenceModel(tfrs.Model):
                 "`distillation` and `confidence` choose what is minimised."
             )
         kwargs.setdefault("weighted_metrics", [])  # Keras warns of weights without it
-        super().compile(optimizer=optimizer or default_optimizer(self.backbone), **kwargs)
+        super().compile(optimizer=optimizer or default_optimizer(self._learners), **kwargs)
 
     def call(self, features: Features, training: bool | None = None) -> tf.Tensor:
         """Returns probabilities, float32 [batch]; `output_meaning` says of what."""
@@ -149,6 +155,8 @@ class ClickConfidenceModel(tfrs.Model):
         """What a predicted probability estimates."""
         if keras.backend.get_value(self.calibrated):
             return "click rate, calibrated on held-out impressions"
+        if self.objective is not None and self.objective.output_meaning is not None:
+            return self.objective.output_meaning
         if self.student_loss.student == "soft" and self.confidence is not None:
             return "rate of interested clicks, whose level is arbitrary unless calibrated"
         if self.confidence is not None:
@@ -187,16 +195,25 @@ class ClickConfidenceModel(tfrs.Model):
     def train_step(self, data: tuple) -> dict[str, tf.Tensor]:
         """Takes one step; logs the loss and the mean confidence of clicks per group."""
         features, labels, weight = unpack_batch(data)
+        own = () if self.objective is None else self.objective.columns
+        inputs = {name: values for name, values in features.items() if name not in own}
         # Outside the tape: no gradient can reach teacher or confidence.
-        lesson = None if self.teacher is None else self._teach(features, labels)
+        lesson = None if self.teacher is None else self._teach(inputs, labels)
         with tf.GradientTape() as tape:
-            logits = logits_of(self.backbone, features, training=True)
-            losses = self.student_loss(logits, labels, lesson)
-            objective = tf.nn.compute_average_loss(losses, sample_weight=weight)
+            logits = logits_of(self.backbone, inputs, training=True)
+            if self.objective is None:
+                losses = self.student_loss(logits, labels, lesson)
+            else:
+                batch = Batch(features, labels, lesson, self.student_loss)
+                losses = self.objective(logits, batch)
+            total = tf.nn.compute_average_loss(losses, sample_weight=weight)
             if self.backbone.losses:
                 penalty = tf.add_n(self.backbone.losses)
-                objective += tf.nn.scale_regularization_loss(penalty)
-        self.optimizer.minimize(objective, self.backbone.trainable_variables, tape=tape)
+                total += tf.nn.scale_regularization_loss(penalty)
+        learned = [v for layer in self._learners for v in layer.trainable_variables]
+        self.optimizer.minimize(total, learned, tape=tape)
+        if self.objective is not None:
+            self.objective.step.assign_add(1)
 
         self._loss_metric.update_state(losses, sample_weight=weight)
         logged = [self._loss_metric]
@@ -218,7 +235,7 @@ class ClickConfidenceModel(tfrs.Model):
 
     def get_config(self) -> dict[str, object]:
         """See `keras.Model`."""
-        layers = {"backbone": self.backbone, "teacher": self.teacher, "confidence": self.confidence}
+        layers = {name: getattr(self, name) for name in _LAYERS}
         serialize = keras.saving.serialize_keras_object
         return {
             "name": self.name,
@@ -233,11 +250,13 @@ class ClickConfidenceModel(tfrs.Model):
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> ClickConfidenceModel:
         """See `keras.Model`."""
         deserialize = keras.saving.deserialize_keras_object
-        layers = {
-            key: config[key] and deserialize(config[key], custom_objects)
-            for key in ("backbone", "teacher", "confidence")
-        }
+        layers = {key: config[key] and deserialize(config[key], custom_objects) for key in _LAYERS}
         return cls(**{**config, **layers})
+
+    @property
+    def _learners(self) -> list[keras.layers.Layer]:
+        """What a train step changes."""
+        return [layer for layer in (self.backbone, self.objective) if layer is not None]
 
     def _teach(self, features: Features, labels: tf.Tensor) -> Lesson:
         teacher_logits = tf.stop_gradient(logits_of(self.teacher, features, training=False))
@@ -279,14 +298,18 @@ def _check_method(
     teacher: keras.layers.Layer | None,
     confidence: str | ConfidenceFunction | None,
     distillation: float,
+    objective: Objective | None,
 ) -> None:
-    """Raises ValueError for arguments that do nothing."""
+    """Raises ValueError for arguments that do nothing, or lack what they need."""
     if teacher is None and (confidence is not None or distillation):
         raise ValueError(
             "Confidence and distillation need a teacher. Received: teacher=None, "
             f"confidence={confidence!r}, distillation={distillation}."
         )
-    if teacher is not None and confidence is None and not distillation:
+    if objective is not None:
+        objective.require_taught(teacher, confidence, distillation)
+    taught = confidence is not None or distillation or (objective and objective.needs_teacher)
+    if teacher is not None and not taught:
         raise ValueError(
             "The teacher would not be used. Received: confidence=None, distillation=0. Name a "
             "confidence function, set `distillation`, or leave the teacher out."

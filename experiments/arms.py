@@ -1,8 +1,8 @@
 """The arms: ways of learning from the same clicks with the same backbone.
 
 One registry serves `--method` of `clsd-train` and every comparison. A new arm is an entry here; one
-that needs more than options of `ClickConfidenceModel` names a factory of its own. No TensorFlow is
-imported, so that flags are checked at once.
+that needs more than options of `ClickConfidenceModel` names an objective (`clsd_tf.denoising`). No
+TensorFlow is imported, so that flags are checked at once.
 """
 
 from __future__ import annotations
@@ -20,11 +20,18 @@ class Arm:
       needs_teacher: whether a model is trained first and frozen.
       options: of `ClickConfidenceModel`; flags override those that are named here, and no others,
         so that an arm does not become another one by a flag.
+      objective: name of the `clsd_tf` objective that takes the place of the model's own loss.
+      method_options: what `--method_options` may set, all with defaults but `rates`: arguments of
+        the objective, or of the correction of scores.
+      reads_satisfaction: whether a satisfaction column may reach its train steps.
     """
 
     summary: str
     needs_teacher: bool = False
     options: Mapping[str, str | float] = dataclasses.field(default_factory=dict)
+    objective: str | None = None
+    method_options: tuple[str, ...] = ()
+    reads_satisfaction: bool = False
 
     def with_options(self, given: Mapping[str, str | float | None]) -> dict[str, str | float]:
         """The arm's options, with those of `given` that are not None in their place.
@@ -41,24 +48,90 @@ class Arm:
             )
         return {**self.options, **chosen}
 
+    def with_method_options(self, given: Mapping[str, object]) -> dict[str, object]:
+        """`given`, checked.
+
+        Raises:
+          ValueError: an option is not of this arm, or one without a default is missing.
+        """
+        if unknown := sorted(given.keys() - set(self.method_options)):
+            takes = ", ".join(self.method_options) or "none"
+            raise ValueError(
+                f"--method_options names what the method ({self.summary}) does not have. "
+                f"Received: {', '.join(unknown)}. Expected: {takes}."
+            )
+        if "rates" in self.method_options and "rates" not in given:
+            raise ValueError(
+                f"The method ({self.summary}) needs a noise rate for each group. Expected: "
+                "--method_options='{\"rates\": [0.05, 0.1]}'."
+            )
+        return dict(given)
+
+
+_CLSD_OPTIONS: dict[str, str | float] = {
+    "confidence": "global",
+    "student": "weight",
+    "alpha": 0.5,
+    "distillation": 0.0,
+    "temperature": 1.0,
+}
 
 ARMS: dict[str, Arm] = {
     "plain": Arm("clicks as they are"),
     "clsd": Arm(
         "clicks weighed or relabelled by self-distilled confidence (arXiv 2309.16322)",
         needs_teacher=True,
-        options={
-            "confidence": "global",
-            "student": "weight",
-            "alpha": 0.5,
-            "distillation": 0.0,
-            "temperature": 1.0,
-        },
+        options=_CLSD_OPTIONS,
     ),
     "distillation": Arm(
         "plain self-distillation, no confidence (arXiv 1805.04770)",
         needs_teacher=True,
         options={"distillation": 0.5, "temperature": 1.0},
+    ),
+    "t_ce": Arm(
+        "clicks with the largest loss are dropped (arXiv 2006.04153)",
+        objective="t_ce",
+        method_options=("drop_rate", "ramp_steps"),
+    ),
+    "r_ce": Arm(
+        "impressions weighed by the probability of their label (arXiv 2006.04153)",
+        objective="r_ce",
+        method_options=("beta",),
+    ),
+    "decap_style": Arm(
+        "agreement with a teacher, clicks explained by learned noise (arXiv 2105.09605)",
+        needs_teacher=True,
+        objective="decap_style",
+        method_options=("agreement", "impossible_positive", "impossible_negative", "dim", "units"),
+    ),
+    "pld_style": Arm(
+        "clicks weighed by their loss among those of the user (arXiv 2502.00348)",
+        objective="pld_style",
+        method_options=("pool_size", "temperature", "warmup_steps", "num_slots"),
+    ),
+    "cleanlab_style": Arm(
+        "clicks weighed by label quality under a teacher (arXiv 1911.00068)",
+        needs_teacher=True,
+        objective="cleanlab_style",
+        method_options=("adjust",),
+    ),
+    "shuffled": Arm(
+        "control: clsd with confidences permuted among the clicks of a batch",
+        needs_teacher=True,
+        options=_CLSD_OPTIONS,
+        objective="shuffled",
+        method_options=("seed",),
+    ),
+    "group_offset": Arm(
+        "control: plain, with noise rates of the groups taken out of its scores in evaluation",
+        method_options=("rates",),
+    ),
+    "oracle": Arm(
+        "bound: clicks weighed by a satisfaction column, which no other method reads "
+        "(arXiv 2209.09000)",
+        objective="oracle",
+        method_options=("column", "signal"),
+        reads_satisfaction=True,
     ),
 }
 

@@ -7,9 +7,10 @@ import pathlib
 
 import numpy as np
 
-from clsd_tf import ClickConfidenceModel, Encoder, metrics
+from clsd_tf import ClickConfidenceModel, Encoder, metrics, remove_group_offset
 from clsd_tf.features import GROUP, ROW, USER
 from data_pipeline.reader import make_dataset
+from experiments.runs import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +70,14 @@ def score_split(
         rows=columns[ROW],
         satisfaction={name: columns[name] for name in signals},
     )
+
+
+def as_served(scored: ScoredSplit, config: TrainConfig) -> ScoredSplit:
+    """The scores that the arm of a run would serve: those of its model, or what is made of them."""
+    if config.method != "group_offset":
+        return scored
+    scores = remove_group_offset(scored.scores, scored.groups, config.method_options["rates"])
+    return dataclasses.replace(scored, scores=scores)
 
 
 def judge(scored: ScoredSplit, group_names: list[str]) -> dict[str, object]:

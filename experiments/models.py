@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf import ClickConfidenceModel, default_optimizer, get_backbone, get_confidence
+from clsd_tf import (
+    ClickConfidenceModel,
+    Objective,
+    default_optimizer,
+    get_backbone,
+    get_confidence,
+)
 from clsd_tf.encoding import Encoder
 from clsd_tf.features import ModelFeature
 from experiments.runs import Run, TrainConfig
@@ -16,7 +23,10 @@ _WEIGHTS = "weights"
 
 
 def build_model(
-    config: TrainConfig, encoder: Encoder, teacher: ClickConfidenceModel | None = None
+    config: TrainConfig,
+    encoder: Encoder,
+    teacher: ClickConfidenceModel | None = None,
+    objective: Objective | None = None,
 ) -> ClickConfidenceModel:
     """Builds and compiles a model with the initial weights of the config's seed.
 
@@ -25,6 +35,7 @@ def build_model(
       encoder: of its data.
       teacher: None for the model that learns from clicks as they are: the plain arm, and every
         teacher.
+      objective: of the arm, see `experiments.objectives`; None for every teacher.
     """
     keras.utils.set_random_seed(config.seed)
     backbone = get_backbone(config.backbone, encoder.model_features, **config.backbone_options)
@@ -33,8 +44,10 @@ def build_model(
         options["confidence"] = get_confidence(
             options["confidence"], encoder.num_groups, **config.confidence_options
         )
-    model = ClickConfidenceModel(backbone, teacher, num_groups=encoder.num_groups, **options)
-    model.compile(_optimizer(config, backbone))
+    model = ClickConfidenceModel(
+        backbone, teacher, num_groups=encoder.num_groups, objective=objective, **options
+    )
+    model.compile(_optimizer(config, [backbone] if objective is None else [backbone, objective]))
     # Weights exist from here on: they do not depend on the first batch.
     model({feature.name: _placeholder(feature) for feature in encoder.model_features})
     return model
@@ -65,11 +78,13 @@ def _checkpoint(model: ClickConfidenceModel) -> tf.train.Checkpoint:
     return tf.train.Checkpoint(backbone=model.backbone, calibrated=model.calibrated)
 
 
-def _optimizer(config: TrainConfig, backbone: keras.layers.Layer) -> keras.optimizers.Optimizer:
+def _optimizer(
+    config: TrainConfig, layers: Sequence[keras.layers.Layer]
+) -> keras.optimizers.Optimizer:
     if config.optimizer == "adam":
         return keras.optimizers.Adam(config.learning_rate)
     return default_optimizer(
-        backbone,
+        layers,
         learning_rate=config.learning_rate,
         embedding_learning_rate=config.embedding_learning_rate,
     )

@@ -27,6 +27,7 @@ class TrainConfig:
       method: name of an arm.
       options: of the arm, see `experiments.arms`.
       confidence_options: arguments of the confidence function.
+      method_options: further options of the arm, by name.
       teacher: where the teacher comes from: "frozen", trained first.
       teacher_dir: finished run whose student is the teacher; None trains one.
       seed: of initial weights and of the order of rows; teacher and student share it.
@@ -45,6 +46,7 @@ class TrainConfig:
     method: str = "clsd"
     options: dict[str, str | float] = dataclasses.field(default_factory=dict)
     confidence_options: dict[str, object] = dataclasses.field(default_factory=dict)
+    method_options: dict[str, object] = dataclasses.field(default_factory=dict)
     teacher: str = "frozen"
     teacher_dir: str | None = None
     seed: int = 0

@@ -1,10 +1,12 @@
-r"""Trains a click model on prepared shards: plainly, or by self-distilled click confidence.
+r"""Trains a click model on prepared shards: plainly, by click confidence, or by a peer method.
 
 python -m experiments.train --data_dir=prepared --model_dir=runs/plain --method=plain
 python -m experiments.train --data_dir=prepared --model_dir=runs/clsd --method=clsd \
     --confidence=affine --student=weight --backbone=dcn_v2 --seed=1
 python -m experiments.train --data_dir=prepared --model_dir=runs/soft --method=clsd \
     --student=soft --calibrate --teacher_dir=runs/plain
+python -m experiments.train --data_dir=prepared --model_dir=runs/t_ce --method=t_ce \
+    --method_options='{"drop_rate": 0.2, "ramp_steps": 500}'
 
 A run that was interrupted goes on where it stopped when the same command is given again.
 TensorBoard reads `<model_dir>/logs`. Then: `clsd-evaluate` and `clsd-export`.
@@ -24,10 +26,16 @@ from experiments.arms import ARMS, get_arm
 from experiments.runs import Run, TrainConfig, data_checksum
 
 _METHODS = "; ".join(f"{name}: {arm.summary}" for name, arm in ARMS.items())
+_METHOD_OPTIONS_OF = "; ".join(
+    f"{name}: {', '.join(arm.method_options)}" for name, arm in ARMS.items() if arm.method_options
+)
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set (`clsd-prepare`).")
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Directory of the run; made if need be.")
 _METHOD = flags.DEFINE_enum("method", "clsd", list(ARMS), f"How to learn. {_METHODS}.")
+_METHOD_OPTIONS = flags.DEFINE_string(
+    "method_options", "{}", f"Further options of the method as JSON. {_METHOD_OPTIONS_OF}."
+)
 _BACKBONE = flags.DEFINE_string(
     "backbone",
     "dcn_v2",
@@ -123,6 +131,9 @@ def config_from_flags() -> TrainConfig:
         method=_METHOD.value,
         options=arm.with_options(given),
         confidence_options=_json_object("confidence_options", _CONFIDENCE_OPTIONS.value),
+        method_options=arm.with_method_options(
+            _json_object("method_options", _METHOD_OPTIONS.value)
+        ),
         teacher=_TEACHER.value,
         teacher_dir=_TEACHER_DIR.value,
         seed=_SEED.value,

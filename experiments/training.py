@@ -16,6 +16,7 @@ from data_pipeline.reader import make_dataset, steps_per_epoch
 from experiments.arms import get_arm
 from experiments.models import build_model, load_model, save_model
 from experiments.monitoring import EpochLogs, ProgressBar, StepSummaries
+from experiments.objectives import build_objective, own_columns, without_satisfaction
 from experiments.runs import Run, TrainConfig
 
 # Its presence says that a phase is done.
@@ -70,7 +71,7 @@ def train_run(run: Run, config: TrainConfig, *, checkpoint_steps: int) -> dict[s
         results["teacher"] = phase.result
     phase = Phase("student", run, config, checkpoint_steps)
     if phase.result is None:
-        student = build_model(config, encoder, teacher)
+        student = build_model(config, encoder, teacher, build_objective(config, encoder))
         _fit(phase, student, encoder)
     results["student"] = phase.result
     return results
@@ -120,9 +121,10 @@ def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
                 seed=config.seed,
                 epochs=epoch + 1,
                 skip_batches=max(done, epoch * steps),
+                extra_columns=own_columns(model, config),
             )
             model.fit(
-                rest,
+                without_satisfaction(rest, encoder, own_columns(model, config)),
                 initial_epoch=epoch,
                 epochs=epoch + 1,
                 validation_data=valid,
