@@ -1,7 +1,7 @@
 """Affine calibration of logits against labels (Platt scaling), pooled or per group; NumPy only.
 
-The model is P(y = 1) = sigmoid(a * z + b) with a > 0, fitted by cross-entropy, which is convex in
-(a, b).
+The model is P(y = 1) = e + (1 - e) * sigmoid(a * z + b) with a > 0 and a known floor e, 0 unless
+clicks occur without interest. It is fitted by cross-entropy, which is convex in (a, b) for e = 0.
 """
 
 from __future__ import annotations
@@ -50,12 +50,14 @@ def fit_affine_by_group(
     *,
     num_groups: int,
     prior_strength: float,
+    weights: np.ndarray | None = None,
+    floors: np.ndarray | None = None,
 ) -> tuple[AffineCalibration, AffineCalibration]:
     """Fits one (scale, bias) to all rows, then one per group, shrunk toward the first.
 
     For group g, with t = (a, b), t0 the pooled fit and H0 the Hessian of the pooled loss per row:
 
-        t_g = argmin  sum over rows of g of CE(y, sigmoid(a z + b))
+        t_g = argmin  sum over rows of g of CE(y, e_g + (1 - e_g) sigmoid(a z + b))
                       + prior_strength / 2 * (t - t0)' H0 (t - t0)
 
     To second order the penalty is the loss of `prior_strength` further impressions on which the
@@ -67,28 +69,35 @@ def fit_affine_by_group(
       group: int [rows], in [0, num_groups).
       num_groups: number of groups.
       prior_strength: in impressions, > 0.
+      weights: float [rows], impressions that a row stands for; None: one each.
+      floors: e, float [1 + num_groups], in [0, 1): pooled, then of each group; None: all 0.
 
     Returns:
       The pooled calibration and that of the groups. A group without rows, and a single group,
       equal the pooled one exactly.
     """
-    mean, deviation = float(np.mean(logits)), float(np.std(logits)) or 1.0
+    w = np.ones(len(logits)) if weights is None else np.asarray(weights, np.float64)
+    floors = np.zeros(1 + num_groups) if floors is None else np.asarray(floors, np.float64)
+    mean = float(np.average(logits, weights=w))
+    deviation = float(np.average((logits - mean) ** 2, weights=w)) ** 0.5 or 1.0
     # Standardised logits make the problem well conditioned: z = mean + deviation * x, hence
     # a * z + b = (a * deviation) * x + (a * mean + b).
     x = (np.asarray(logits, np.float64) - mean) / deviation
     y = np.asarray(labels, np.float64)
 
-    pooled = _minimize(x, y, _WEAK_PRIOR * np.eye(2), np.array([deviation, mean]))
+    all_rows = _Rows(x, y, w, floors[0])
+    pooled = _minimize(all_rows, _WEAK_PRIOR * np.eye(2), np.array([deviation, mean]))
     fitted = np.tile(pooled, (num_groups, 1))
     if num_groups > 1:
-        penalty = prior_strength * _mean_hessian(x, pooled)
+        penalty = prior_strength * _mean_information(all_rows, pooled)
         # Small integer types are sorted by radix, in linear time.
         order = np.argsort(group.astype(np.min_scalar_type(num_groups)), kind="stable")
-        x, y = x[order], y[order]
+        x, y, w = x[order], y[order], w[order]
         ends = np.cumsum(np.bincount(group, minlength=num_groups))
         for g, (start, end) in enumerate(zip(np.append(0, ends[:-1]), ends, strict=True)):
             if end > start:
-                fitted[g] = _minimize(x[start:end], y[start:end], penalty, pooled)
+                rows = _Rows(x[start:end], y[start:end], w[start:end], floors[1 + g])
+                fitted[g] = _minimize(rows, penalty, pooled)
 
     def unstandardised(parameters: np.ndarray) -> AffineCalibration:
         scale = parameters[..., 0] / deviation
@@ -157,31 +166,43 @@ def check_rows(
     return logits, labels, group.astype(np.int64)
 
 
-def _minimize(x: np.ndarray, y: np.ndarray, penalty: np.ndarray, center: np.ndarray) -> np.ndarray:
+class _Rows(NamedTuple):
+    """Standardised logits, labels and weights, [rows] each, and the floor of the click rate."""
+
+    x: np.ndarray
+    y: np.ndarray
+    w: np.ndarray
+    floor: float
+
+
+def _minimize(rows: _Rows, penalty: np.ndarray, center: np.ndarray) -> np.ndarray:
     """Returns the slope and offset [2] of least cross-entropy with a quadratic penalty.
 
     Args:
-      x: [rows], standardised logits.
-      y: [rows], labels.
+      rows: to fit.
       penalty: [2, 2], positive semi-definite.
       center: [2], where the penalty is 0.
     """
+    x, y, w, floor = rows
     # In units of the data's own weight, so that one tolerance fits every size.
-    total = len(x) + np.trace(penalty)
-    clicks, clicked_x = np.sum(y), x @ y
+    total = np.sum(w) + np.trace(penalty)
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         scores = parameters[0] * x + parameters[1]
-        # CE = log(1 + exp(s)) - y s = max(s, 0) + log1p(exp(-|s|)) - y s, without overflow; the
-        # same exponential gives the sigmoid.
+        # log(1 + exp(s)) = max(s, 0) + log1p(exp(-|s|)), without overflow; the same exponential
+        # gives the sigmoid p. The click rate e + (1 - e) p is (e + (1 - e) / (1 + exp(-s))), or
+        # (e + exp(s)) / (1 + exp(s)): its logarithm is that of e + exp(s), less the first.
         decayed = np.exp(-np.abs(scores))
         predicted = np.where(scores >= 0.0, 1.0, decayed) / (1.0 + decayed)
-        likelihood = parameters[0] * clicked_x + parameters[1] * clicks
-        value = np.sum(np.maximum(scores, 0.0) + np.log1p(decayed)) - likelihood
-        gradient = np.array([x @ predicted - clicked_x, np.sum(predicted) - clicks])
+        softplus = np.maximum(scores, 0.0) + np.log1p(decayed)
+        lifted = scores if floor == 0.0 else np.logaddexp(np.log(floor), scores)
+        # Derivative of log(e + exp(s)): the share of interest in the click.
+        share = np.exp(scores - lifted)
+        value = w @ (softplus - y * lifted)
+        slope = w * (predicted - y * share)
         away = parameters - center
-        value += 0.5 * away @ penalty @ away
-        return value / total, (gradient + penalty @ away) / total
+        gradient = np.array([x @ slope, np.sum(slope)]) + penalty @ away
+        return (value + 0.5 * away @ penalty @ away) / total, gradient / total
 
     result = optimize.minimize(
         loss,
@@ -194,9 +215,15 @@ def _minimize(x: np.ndarray, y: np.ndarray, penalty: np.ndarray, center: np.ndar
     return result.x
 
 
-def _mean_hessian(x: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-    """Returns the Hessian [2, 2] of the mean cross-entropy; it does not depend on labels."""
+def _mean_information(rows: _Rows, parameters: np.ndarray) -> np.ndarray:
+    """Returns the expected Hessian [2, 2] of the mean cross-entropy; labels do not matter."""
+    x, w, floor = rows.x, rows.w, rows.floor
     decayed = np.exp(-np.abs(parameters[0] * x + parameters[1]))
     curvature = decayed / np.square(1.0 + decayed)  # p * (1 - p)
-    moments = [np.mean(curvature * x**power) for power in (2, 1, 0)]
+    if floor:
+        # (dq/ds)^2 / (q (1 - q)) with q = e + (1 - e) p and dq/ds = (1 - e) p (1 - p):
+        # p (1 - p) times the share of interest (1 - e) p / q.
+        predicted = 1.0 / (1.0 + np.exp(-(parameters[0] * x + parameters[1])))
+        curvature *= (1.0 - floor) * predicted / (floor + (1.0 - floor) * predicted)
+    moments = [np.average(curvature * x**power, weights=w) for power in (2, 1, 0)]
     return np.array([[moments[0], moments[1]], [moments[1], moments[2]]])

@@ -1,4 +1,4 @@
-"""The confidence functions: `global`, one for all groups, and `affine`, calibrated per group.
+"""The confidence functions: `global`, `affine` and, imported, `mixture`.
 
 Source: arXiv 2309.16322 (abstract) fixes that global confidence comes from self-distillation and
 is adapted per user group; the formulas are this project's reading.
@@ -18,8 +18,11 @@ from clsd_tf.confidence_base import (
     ConfidenceFunction,
     combine,
     get_confidence,
+    group_names,
     register_confidence,
 )
+from clsd_tf.group_head import GroupConfidenceHead, positive_sigmoid
+from clsd_tf.mixture import MixtureConfidence
 from clsd_tf.running_moments import RunningClickMoments
 
 __all__ = [
@@ -28,14 +31,12 @@ __all__ = [
     "ConfidenceFunction",
     "GlobalConfidence",
     "GroupConfidenceHead",
+    "MixtureConfidence",
     "RunningClickMoments",
     "combine",
     "get_confidence",
     "register_confidence",
 ]
-
-# sigmoid(-80) = 2e-35 is well inside the range of float32: confidence stays above 0.
-_MIN_LOGIT = -80.0
 
 
 @register_confidence("global")
@@ -68,10 +69,10 @@ class GlobalConfidence(ConfidenceFunction):
 
     def call(self, teacher_logits: tf.Tensor, group: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """See the base class."""
-        confidence = _positive_sigmoid(self.sharpness * self.moments(teacher_logits))
+        confidence = positive_sigmoid(self.sharpness * self.moments(teacher_logits))
         return confidence, confidence
 
-    def table(self, group_names: Sequence[str] | None = None) -> list[dict[str, str | float]]:
+    def table(self, names: Sequence[str] | None = None) -> list[dict[str, str | float]]:
         """See the base class."""
         return [
             {
@@ -89,53 +90,6 @@ class GlobalConfidence(ConfidenceFunction):
             "sharpness": self.sharpness,
             "decay": self.moments.decay,
         }
-
-
-@keras.saving.register_keras_serializable(package="clsd_tf")
-class GroupConfidenceHead(keras.layers.Layer):
-    """sigmoid(a_g * z + b_g) with a slope a_g = softplus(.) > 0 and an offset b_g per group.
-
-    Starts as the plain sigmoid: a_g = 1, b_g = 0.
-
-    Args:
-      num_groups: number of groups.
-
-    Input shape: logits float [batch], group int [batch]. Output shape: float32 [batch].
-    """
-
-    def __init__(self, num_groups: int, **kwargs):
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
-        self.num_groups = num_groups
-        # `trainable` is passed on: a fitted head stays out of training, even where `trainable` of
-        # the model around it is switched on.
-        options = {"shape": (num_groups,), "trainable": self.trainable}
-        identity = keras.initializers.Constant(_inverse_softplus(1.0))
-        self.raw_scale = self.add_weight(name="raw_scale", initializer=identity, **options)
-        self.bias = self.add_weight(name="bias", initializer="zeros", **options)
-        self.built = True
-
-    @property
-    def scale(self) -> tf.Tensor:
-        """a_g: float32 [num_groups]."""
-        return tf.nn.softplus(self.raw_scale)
-
-    def assign(self, scale: np.ndarray | float, bias: np.ndarray | float) -> None:
-        """Sets the parameters: floats, or arrays [num_groups]; scale > 0."""
-        # float32, because a table that is sharded over parameter servers does not convert.
-        for variable, values in ((self.raw_scale, _inverse_softplus(scale)), (self.bias, bias)):
-            variable.assign(np.broadcast_to(values, (self.num_groups,)).astype(np.float32))
-
-    def call(self, logits: tf.Tensor, group: tf.Tensor) -> tf.Tensor:
-        """Returns the confidence, [batch]."""
-        # softplus after gather: two heads with equal parameters then compute bit by bit the same,
-        # however many groups each has.
-        scale = tf.nn.softplus(tf.gather(self.raw_scale, group))
-        return _positive_sigmoid(scale * logits + tf.gather(self.bias, group))
-
-    def get_config(self) -> dict[str, object]:
-        """See `keras.layers.Layer`."""
-        return {**super().get_config(), "num_groups": self.num_groups}
 
 
 @register_confidence("affine")
@@ -170,7 +124,11 @@ class AffineConfidence(ConfidenceFunction):
         return True
 
     def fit_parameters(
-        self, teacher_logits: np.ndarray, labels: np.ndarray, group: np.ndarray
+        self,
+        teacher_logits: np.ndarray,
+        labels: np.ndarray,
+        group: np.ndarray,
+        weights: np.ndarray | None,
     ) -> None:
         """See the base class."""
         pooled, local = fit_affine_by_group(
@@ -179,6 +137,7 @@ class AffineConfidence(ConfidenceFunction):
             group,
             num_groups=self.num_groups,
             prior_strength=self.prior_strength,
+            weights=weights,
         )
         self.pooled_head.assign(*pooled)
         self.local_head.assign(*local)
@@ -189,14 +148,9 @@ class AffineConfidence(ConfidenceFunction):
         pooled = self.pooled_head(teacher_logits, tf.zeros_like(group))
         return pooled, self.local_head(teacher_logits, group)
 
-    def table(self, group_names: Sequence[str] | None = None) -> list[dict[str, str | float]]:
+    def table(self, names: Sequence[str] | None = None) -> list[dict[str, str | float]]:
         """See the base class; the first row is the pooled calibration."""
-        names = [str(g) for g in range(self.num_groups)] if group_names is None else group_names
-        if len(names) != self.num_groups:
-            raise ValueError(
-                f"There must be one name per group. Received: {len(names)} names, {list(names)}. "
-                f"Expected: {self.num_groups}."
-            )
+        names = group_names(names, self.num_groups)
         heads = (self.pooled_head, self.local_head)
         scales = np.concatenate([head.scale.numpy() for head in heads])
         biases = np.concatenate([tf.convert_to_tensor(head.bias).numpy() for head in heads])
@@ -208,12 +162,3 @@ class AffineConfidence(ConfidenceFunction):
     def get_config(self) -> dict[str, object]:
         """See `keras.layers.Layer`."""
         return {**super().get_config(), "prior_strength": self.prior_strength}
-
-
-def _positive_sigmoid(logits: tf.Tensor) -> tf.Tensor:
-    return tf.sigmoid(tf.maximum(logits, _MIN_LOGIT))
-
-
-def _inverse_softplus(values: np.ndarray | float) -> np.ndarray:
-    # log(exp(v) - 1) = v + log(1 - exp(-v)), which does not overflow.
-    return values + np.log(-np.expm1(-values))

@@ -34,7 +34,10 @@ class ConfidenceFunction(keras.layers.Layer, abc.ABC):
 
     Attributes:
       num_groups: as given.
+      default_alpha: share of the local confidence where a model does not say otherwise.
     """
+
+    default_alpha = 0.5
 
     def __init__(self, num_groups: int | None = None, **kwargs):
         if num_groups is not None and num_groups < 1:
@@ -103,8 +106,36 @@ class ConfidenceFunction(keras.layers.Layer, abc.ABC):
           group: int [batch], in [0, num_groups).
         """
 
+    def interest_logits(self, teacher_logits: tf.Tensor, group: tf.Tensor) -> tf.Tensor:
+        """Returns what a teacher that is distilled says of an impression: by default its own logit.
+
+        A function that corrects the teacher overrides this, so that distillation and confidence
+        teach the same.
+
+        Args:
+          teacher_logits: float [batch].
+          group: int [batch], in [0, num_groups).
+        """
+        return teacher_logits
+
+    def non_click_weights(self, group: tf.Tensor) -> tf.Tensor | None:
+        """Returns weights of non-clicks, float [batch], that belong with c as weight of a click.
+
+        None, the default: clicks weigh c relative to other clicks, and non-clicks 1.
+        """
+        return None
+
+    @property
+    def estimates(self) -> str:
+        """What a student estimates whose labels are confidences."""
+        return "rate of interested clicks, whose level is arbitrary unless calibrated"
+
     def fit_held_out(
-        self, teacher_logits: np.ndarray, labels: np.ndarray, group: np.ndarray
+        self,
+        teacher_logits: np.ndarray,
+        labels: np.ndarray,
+        group: np.ndarray,
+        weights: np.ndarray | None = None,
     ) -> None:
         """Fits the parameters, if `needs_held_out`.
 
@@ -115,25 +146,30 @@ class ConfidenceFunction(keras.layers.Layer, abc.ABC):
           teacher_logits: float [rows], finite.
           labels: [rows], in {0, 1}, both present.
           group: int [rows], in [0, num_groups).
+          weights: float [rows], impressions that a row stands for; None: one each.
 
         Raises:
           ValueError: if the rows do not allow a fit (see `clsd_tf.calibration.check_rows`).
         """
         if self.needs_held_out:
             rows = check_rows(teacher_logits, labels, group, self.num_groups or 1)
-            self.fit_parameters(*rows)
+            self.fit_parameters(*rows, weights)
             self.fitted.assign(True)
 
     def fit_parameters(
-        self, teacher_logits: np.ndarray, labels: np.ndarray, group: np.ndarray
+        self,
+        teacher_logits: np.ndarray,
+        labels: np.ndarray,
+        group: np.ndarray,
+        weights: np.ndarray | None,
     ) -> None:
         """Does the work of `fit_held_out`, on rows that were checked (float64, float64, int64)."""
 
-    def table(self, group_names: Sequence[str] | None = None) -> list[dict[str, str | float]]:
+    def table(self, names: Sequence[str] | None = None) -> list[dict[str, str | float]]:
         """Returns the parameters for reading: one dict per row, with the key "group".
 
         Args:
-          group_names: names of the groups, in the order of their ids. Defaults to the ids.
+          names: of the groups, in the order of their ids. Defaults to the ids.
         """
         return []
 
@@ -185,6 +221,22 @@ def get_confidence(name: str, num_groups: int, **kwargs: object) -> ConfidenceFu
     if "num_groups" in inspect.signature(factory).parameters:
         kwargs["num_groups"] = num_groups
     return factory(**kwargs)
+
+
+def group_names(names: Sequence[str] | None, num_groups: int) -> Sequence[str]:
+    """The names, or the ids in their place.
+
+    Raises:
+      ValueError: there are not as many as groups.
+    """
+    if names is None:
+        return [str(group) for group in range(num_groups)]
+    if len(names) != num_groups:
+        raise ValueError(
+            f"There must be one name per group. Received: {len(names)} names, {list(names)}. "
+            f"Expected: {num_groups}."
+        )
+    return names
 
 
 def combine(pooled: tf.Tensor, local: tf.Tensor, *, alpha: float) -> tf.Tensor:

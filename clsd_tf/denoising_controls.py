@@ -95,7 +95,7 @@ class SatisfactionWeighing(ClickWeighing):
         self.mean_satisfaction.update(signal, tf.where(known, batch.labels, 0.0))
         mean = self.mean_satisfaction.mean
         value = tf.where(known, signal, mean)
-        return click_weights(batch.labels, value, mean_click_confidence=mean)
+        return click_weights(batch.labels, value, mean_weight=mean)
 
     def get_config(self) -> dict[str, object]:
         """See `keras.layers.Layer`."""

@@ -46,7 +46,7 @@ class LabelQuality(ClickWeighing):
             thresholds = (self.certainty_of_others.mean, self.certainty_of_clicks.mean)
         quality = label_quality(probabilities, batch.labels, thresholds=thresholds)
         self.click_quality.update(quality, batch.labels)
-        return click_weights(batch.labels, quality, mean_click_confidence=self.click_quality.mean)
+        return click_weights(batch.labels, quality, mean_weight=self.click_quality.mean)
 
     def get_config(self) -> dict[str, object]:
         """See `keras.layers.Layer`."""

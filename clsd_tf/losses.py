@@ -49,20 +49,29 @@ def soft_labels(labels: tf.Tensor, confidence: tf.Tensor) -> tf.Tensor:
 
 
 def click_weights(
-    labels: tf.Tensor, confidence: tf.Tensor, *, mean_click_confidence: tf.Tensor | float
+    labels: tf.Tensor,
+    confidence: tf.Tensor,
+    *,
+    mean_weight: tf.Tensor | float,
+    non_click_weights: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Weighs a click by its confidence relative to other clicks, a non-click by 1.
+    """Weighs a click by its confidence, so that weights average 1.
 
         w = c / mean(c over clicks)  where y = 1,    w = 1  where y = 0
 
-    Clicks then weigh 1 on average. Without that rule the learning rate and the predicted click
-    rate would change with the level of the confidence.
+    Without the mean the learning rate would change with the level of the confidence, and so would
+    the predicted click rate. With weights u of non-clicks that belong with c, such as 1 / (1 - e)
+    of the noise mixture, clicks and non-clicks keep their proportion:
+
+        w = c / mean(w)  where y = 1,    w = u / mean(w)  where y = 0
 
     Args:
       labels: [batch], in {0, 1}.
       confidence: float [batch], in (0, 1]; it is not read where there is no click.
-      mean_click_confidence: scalar, usually a running mean (`RunningClickMoments`). Where it is 0,
-        because no click was seen yet, clicks weigh 0.
+      mean_weight: scalar, usually a running mean (`RunningClickMoments`): of c over clicks or, with
+        `non_click_weights`, of c and u over all impressions. Where it is 0, because nothing was
+        seen yet, weights that are divided by it are 0.
+      non_click_weights: u, float [batch], > 0; they are not read where there is a click.
 
     Returns:
       float32 [batch], without a gradient to `confidence`.
@@ -71,9 +80,12 @@ def click_weights(
       ValueError: if the static shapes differ.
     """
     labels, confidence = _float_vectors(labels=labels, confidence=confidence)
-    mean = tf.cast(mean_click_confidence, tf.float32)
-    weights = tf.where(labels > 0.0, tf.math.divide_no_nan(confidence, mean), 1.0)
-    return tf.stop_gradient(weights)
+    mean = tf.cast(mean_weight, tf.float32)
+    weights = tf.math.divide_no_nan(confidence, mean)
+    others = tf.ones_like(weights)
+    if non_click_weights is not None:
+        others = tf.math.divide_no_nan(tf.cast(non_click_weights, tf.float32), mean)
+    return tf.stop_gradient(tf.where(labels > 0.0, weights, others))
 
 
 def distillation_loss(

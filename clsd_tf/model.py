@@ -18,6 +18,7 @@ from clsd_tf.features import GROUP
 from clsd_tf.folding import check_maps_to_logit, fold_affine
 from clsd_tf.losses import click_loss
 from clsd_tf.optimizers import default_optimizer
+from clsd_tf.progressive import FirstPass, ProgressiveClicks, ScoredClicks
 from clsd_tf.running_moments import RunningClickMoments
 from clsd_tf.streaming_metrics import GroupAUC, GroupMean
 from clsd_tf.student import Lesson, Student, StudentLoss
@@ -51,6 +52,7 @@ class ClickConfidenceModel(tfrs.Model):
       student: what confidence does. "weight": it weighs clicks, with a mean of 1. "soft": it
         replaces their label.
       alpha: share of the group's own confidence, in [0, 1]: c = pooled^(1-alpha) * local^alpha.
+        None for the default of the confidence function: 1 for "mixture", else 0.5.
       distillation: share of the distillation loss, in [0, 1].
       temperature: > 0, softens teacher and student in the distillation loss.
       objective: another way of learning (`clsd_tf.get_objective`) in the place of the loss above.
@@ -78,7 +80,7 @@ class ClickConfidenceModel(tfrs.Model):
         *,
         num_groups: int = 1,
         student: Student = "weight",
-        alpha: float = 0.5,
+        alpha: float | None = None,
         distillation: float = 0.0,
         temperature: float = 1.0,
         objective: Objective | None = None,
@@ -91,8 +93,6 @@ class ClickConfidenceModel(tfrs.Model):
         if isinstance(teacher, ClickConfidenceModel):
             teacher = teacher.backbone
         _check_method(teacher, confidence, distillation, objective)
-        if not 0.0 <= alpha <= 1.0:
-            raise ValueError(f"`alpha` must be in [0, 1]. Received: alpha={alpha}.")
         self.student_loss = StudentLoss(student, distillation, temperature)
         check_maps_to_logit(backbone, "backbone")
         if teacher is not None:
@@ -110,6 +110,10 @@ class ClickConfidenceModel(tfrs.Model):
                 "Model and confidence function must agree on the number of groups. Received: "
                 f"num_groups={num_groups} and {confidence.num_groups}."
             )
+        if alpha is None:
+            alpha = 1.0 if confidence is None else confidence.default_alpha
+        if not 0.0 <= alpha <= 1.0:
+            raise ValueError(f"`alpha` must be in [0, 1]. Received: alpha={alpha}.")
         self.backbone = backbone
         self.teacher = teacher
         self.confidence = confidence
@@ -117,7 +121,9 @@ class ClickConfidenceModel(tfrs.Model):
         self.alpha = alpha
         self.objective = objective
         self.group_key = group_key
-        self.click_confidence = RunningClickMoments(name="click_confidence")
+        # Of the confidence of clicks or, where non-clicks are weighed too, of all weights.
+        self.mean_weight = RunningClickMoments(name="mean_weight")
+        self.progressive = ProgressiveClicks(num_groups, name="progressive")
         self.calibrated = self.add_weight(
             name="calibrated", shape=(), dtype=tf.bool, initializer="zeros", trainable=False
         )
@@ -158,18 +164,35 @@ class ClickConfidenceModel(tfrs.Model):
         if self.objective is not None and self.objective.output_meaning is not None:
             return self.objective.output_meaning
         if self.student_loss.student == "soft" and self.confidence is not None:
-            return "rate of interested clicks, whose level is arbitrary unless calibrated"
+            return self.confidence.estimates
         if self.confidence is not None:
             return "click rate, approximately: clicks weighed by confidence, not calibrated"
         return "click rate"
 
-    def fit_confidence(self, held_out: Iterable) -> None:
+    def fit(self, *args, **kwargs) -> keras.callbacks.History:
+        """Trains; see `keras.Model.fit`. The first epoch is taken to be of rows not seen before."""
+        callbacks = kwargs.pop("callbacks", None) or []
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [*tf.nest.flatten(callbacks), FirstPass(self.progressive)]
+        return super().fit(*args, callbacks=callbacks, **kwargs)
+
+    @property
+    def progressive_clicks(self) -> ScoredClicks:
+        """Impressions of the first pass, with the logits before they were trained on.
+
+        Raises:
+          ValueError: there was no training.
+        """
+        return self.progressive.rows()
+
+    def fit_confidence(self, held_out: Iterable | ScoredClicks) -> None:
         """Fits the confidence function on rows that the teacher has not trained on.
 
         Does nothing where the function learns all it needs while the student trains.
 
         Args:
-          held_out: batches (features, label, ...), such as those of the validation days.
+          held_out: batches (features, label, ...), such as those of the validation days; or scored
+            impressions, such as `progressive_clicks` of the teacher.
 
         Raises:
           ValueError: there is no confidence function, or the rows do not allow a fit.
@@ -177,7 +200,9 @@ class ClickConfidenceModel(tfrs.Model):
         if self.confidence is None:
             raise ValueError("There is no confidence function to fit. Received: confidence=None.")
         if self.confidence.needs_held_out:
-            self.confidence.fit_held_out(*self._score(self.teacher, held_out))
+            if not isinstance(held_out, ScoredClicks):
+                held_out = ScoredClicks(*self._score(self.teacher, held_out))
+            self.confidence.fit_held_out(*held_out)
 
     def calibrate(self, held_out: Iterable) -> None:
         """Makes the output a click rate: folds a scale and a bias into the backbone's last layer.
@@ -215,10 +240,11 @@ class ClickConfidenceModel(tfrs.Model):
         if self.objective is not None:
             self.objective.step.assign_add(1)
 
+        groups = self._groups(inputs, labels)
+        self.progressive.update(logits, labels, groups)
         self._loss_metric.update_state(losses, sample_weight=weight)
         logged = [self._loss_metric]
         if lesson is not None and lesson.confidence is not None:
-            groups = self._groups(features, labels)
             self._confidence_metric.update_state(lesson.confidence, groups, sample_weight=labels)
             logged.append(self._confidence_metric)
         return self._results(logged, logits, labels, weight)
@@ -265,8 +291,14 @@ class ClickConfidenceModel(tfrs.Model):
         groups = self._groups(features, labels)
         self.confidence.update(teacher_logits, labels, groups)
         confidence = combine(*self.confidence(teacher_logits, groups), alpha=self.alpha)
-        self.click_confidence.update(confidence, labels)
-        return Lesson(teacher_logits, confidence, self.click_confidence.mean)
+        others = self.confidence.non_click_weights(groups)
+        if others is None:
+            self.mean_weight.update(confidence, labels)
+        else:
+            weights = tf.where(labels > 0.0, confidence, others)
+            self.mean_weight.update(weights, tf.ones_like(weights))
+        distilled = self.confidence.interest_logits(teacher_logits, groups)
+        return Lesson(distilled, confidence, others, self.mean_weight.mean)
 
     def _results(
         self,

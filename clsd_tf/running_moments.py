@@ -5,6 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 import tf_keras as keras
 
+from clsd_tf.distributed import all_reduce_sum
+
 # Equal values have a mean that is off by roundings of float32, hence a deviation that is not 0.
 _ROUNDING = 1e-5
 
@@ -73,10 +75,10 @@ class RunningClickMoments(keras.layers.Layer):
         # Sums of squares around 0 would cancel catastrophically where the mean is large, so the
         # batch mean is agreed on first and the squares are taken around it.
         sums = [tf.reduce_sum(clicks), tf.reduce_sum(tf.where(is_click, values, 0.0))]
-        count, total = tf.unstack(_all_reduce_sum(tf.stack(sums)))
+        count, total = tf.unstack(all_reduce_sum(tf.stack(sums)))
         mean = tf.math.divide_no_nan(total, count)
         squares = tf.where(is_click, tf.square(values - mean), 0.0)
-        sum_of_squares = _all_reduce_sum(tf.reduce_sum(squares))
+        sum_of_squares = all_reduce_sum(tf.reduce_sum(squares))
 
         # Merging two samples of sizes m (the past, decayed) and n (the batch):
         #   mean' = mean_m + d * n / (m + n),  d = mean_n - mean_m
@@ -111,10 +113,3 @@ class RunningClickMoments(keras.layers.Layer):
             synchronization=tf.VariableSynchronization.ON_READ,
             aggregation=tf.VariableAggregation.MEAN,
         )
-
-
-def _all_reduce_sum(value: tf.Tensor) -> tf.Tensor:
-    context = tf.distribute.get_replica_context()
-    if context is None:  # cross-replica: the value is the global one already
-        return value
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)

@@ -16,14 +16,18 @@ class Lesson(NamedTuple):
     """What a student is taught about a batch.
 
     Attributes:
-      teacher_logits: float32 [batch].
+      teacher_logits: float32 [batch], what is distilled.
       confidence: float32 [batch], or None to distil only.
-      mean_click_confidence: scalar, over the clicks of late; None without confidence.
+      non_click_weights: float32 [batch], weights of non-clicks that belong with confidence as
+        weight of clicks; None where they weigh 1.
+      mean_weight: scalar, of late: mean of the confidence over clicks or, with
+        `non_click_weights`, of the weight over impressions; None without confidence.
     """
 
     teacher_logits: tf.Tensor
     confidence: tf.Tensor | None = None
-    mean_click_confidence: tf.Tensor | None = None
+    non_click_weights: tf.Tensor | None = None
+    mean_weight: tf.Tensor | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +81,10 @@ class StudentLoss:
             return click_loss(logits, labels)
         if self.student == "soft":
             return click_loss(logits, soft_labels(labels, lesson.confidence))
-        mean = lesson.mean_click_confidence
-        weights = click_weights(labels, lesson.confidence, mean_click_confidence=mean)
+        weights = click_weights(
+            labels,
+            lesson.confidence,
+            non_click_weights=lesson.non_click_weights,
+            mean_weight=lesson.mean_weight,
+        )
         return weights * click_loss(logits, labels)

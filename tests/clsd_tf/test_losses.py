@@ -70,14 +70,14 @@ def test_soft_labels_replace_clicks_only():
 def test_soft_labels_and_weights_ignore_the_confidence_of_non_clicks():
     confidence = tf.constant([0.5, float("nan")])
     np.testing.assert_array_equal(losses.soft_labels([1, 0], confidence), [0.5, 0.0])
-    weights = losses.click_weights([1, 0], confidence, mean_click_confidence=0.25)
+    weights = losses.click_weights([1, 0], confidence, mean_weight=0.25)
     np.testing.assert_array_equal(weights, [2.0, 1.0])
 
 
 def test_click_weights_equal_the_formula_and_average_one_over_clicks(batch):
     _, _, labels, confidence = batch
     mean = confidence[labels == 1].mean()
-    weights = losses.click_weights(labels, confidence, mean_click_confidence=mean).numpy()
+    weights = losses.click_weights(labels, confidence, mean_weight=mean).numpy()
     np.testing.assert_allclose(weights, reference_weights(labels, confidence, mean), rtol=1e-6)
     assert weights[labels == 1].mean() == pytest.approx(1.0, rel=1e-6)
     assert set(weights[labels == 0]) == {1.0}
@@ -85,7 +85,7 @@ def test_click_weights_equal_the_formula_and_average_one_over_clicks(batch):
 
 
 def test_click_weights_are_finite_before_the_first_click():
-    weights = losses.click_weights([0, 1], tf.constant([0.5, 0.5]), mean_click_confidence=0.0)
+    weights = losses.click_weights([0, 1], tf.constant([0.5, 0.5]), mean_weight=0.0)
     np.testing.assert_array_equal(weights, [1.0, 0.0])
 
 
@@ -118,7 +118,7 @@ def test_no_gradient_reaches_teacher_or_confidence():
     labels = tf.constant([1.0, 0.0])
     with tf.GradientTape(persistent=True) as tape:
         confidence = tf.sigmoid(source)
-        weights = losses.click_weights(labels, confidence, mean_click_confidence=confidence[0])
+        weights = losses.click_weights(labels, confidence, mean_weight=confidence[0])
         student_losses = {
             "distillation": losses.distillation_loss(logits, source, temperature=2.0),
             "weight": weights * losses.click_loss(logits, labels),
@@ -140,7 +140,7 @@ def test_temperature_must_be_positive(temperature):
     [
         lambda a, b: losses.click_loss(a, b),
         lambda a, b: losses.soft_labels(a, b),
-        lambda a, b: losses.click_weights(a, b, mean_click_confidence=0.5),
+        lambda a, b: losses.click_weights(a, b, mean_weight=0.5),
         lambda a, b: losses.distillation_loss(a, b, temperature=1.0),
     ],
 )
