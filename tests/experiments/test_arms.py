@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
+from clsd_tf.denoising import OBJECTIVES
 from experiments.arms import ARMS, get_arm
 
 
@@ -36,6 +39,35 @@ def test_unknown_methods_are_answered_with_the_known():
         get_arm("sdcl")
 
 
-def test_all_arms_have_a_summary_and_only_plain_needs_no_teacher():
+def test_all_arms_have_a_summary():
     assert all(arm.summary for arm in ARMS.values())
-    assert [name for name, arm in ARMS.items() if not arm.needs_teacher] == ["plain"]
+
+
+def test_arms_agree_with_their_objectives():
+    """So that `--help` is right without TensorFlow."""
+    found = set()
+    for name, arm in ARMS.items():
+        if arm.objective is None:
+            assert not arm.reads_satisfaction, name
+            continue
+        objective = OBJECTIVES[arm.objective]
+        found.add(arm.objective)
+        parameters = inspect.signature(objective).parameters
+        assert set(arm.method_options) == parameters.keys() - {"features", "kwargs"}, name
+        assert arm.needs_teacher == objective.needs_teacher, name
+        assert ("confidence" in arm.options) == objective.needs_confidence, name
+    assert found == set(OBJECTIVES)
+
+
+def test_only_the_oracle_reads_satisfaction():
+    assert [name for name, arm in ARMS.items() if arm.reads_satisfaction] == ["oracle"]
+
+
+def test_method_options_are_those_of_the_arm():
+    assert get_arm("t_ce").with_method_options({"drop_rate": 0.2}) == {"drop_rate": 0.2}
+    with pytest.raises(ValueError, match="does not have.*beta.*drop_rate, ramp_steps"):
+        get_arm("t_ce").with_method_options({"beta": 0.5})
+    with pytest.raises(ValueError, match="does not have.*Received: beta. Expected: none"):
+        get_arm("plain").with_method_options({"beta": 0.5})
+    with pytest.raises(ValueError, match="needs a noise rate for each group"):
+        get_arm("group_offset").with_method_options({})
