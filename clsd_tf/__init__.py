@@ -62,6 +62,7 @@ _MODULE_OF = {
     "GroupMean": "streaming_metrics",
     "metrics": "metrics",
     "ClickConfidenceModel": "model",
+    "StoredScores": "teachers",
     "StepCheckpoint": "callbacks",
     "export_model": "export",
 }

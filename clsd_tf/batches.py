@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.features import GROUP, LABEL, ROW, USER, WEIGHT
+from clsd_tf.features import GROUP, LABEL, ROW, TEACHER_LOGIT, USER, WEIGHT
 
 Features = Mapping[str, tf.Tensor]
-_NO_INPUTS = frozenset({LABEL, WEIGHT, GROUP, USER, ROW})
+_NO_INPUTS = frozenset({LABEL, WEIGHT, GROUP, USER, ROW, TEACHER_LOGIT})
 
 
 def unpack_batch(data: tuple) -> tuple[Features, tf.Tensor, tf.Tensor | None]:
@@ -40,10 +40,11 @@ def logits_of(
 ) -> tf.Tensor:
     """Applies a backbone to the features: float32 logits [batch].
 
-    Reserved entries, such as group and user, are kept from it: functional models warn of inputs
-    that they do not know.
+    Reserved entries, such as group and user, are kept from it, unless its attribute
+    `reserved_inputs` names them: functional models warn of inputs that they do not know.
     """
-    inputs = {name: values for name, values in features.items() if name not in _NO_INPUTS}
+    kept_back = _NO_INPUTS.difference(getattr(layer, "reserved_inputs", ()))
+    inputs = {name: values for name, values in features.items() if name not in kept_back}
     return _float_vector(layer(inputs, training=training))
 
 
