@@ -38,14 +38,18 @@ def unpack_batch(data: tuple) -> tuple[Features, tf.Tensor, tf.Tensor | None]:
 def logits_of(
     layer: keras.layers.Layer, features: Features, *, training: bool | None = False
 ) -> tf.Tensor:
-    """Applies a backbone to the features: float32 logits [batch].
+    """Applies a backbone to the features: float32 logits [batch]."""
+    return _float_vector(layer(inputs_of(layer, features), training=training))
+
+
+def inputs_of(layer: keras.layers.Layer, features: Features) -> dict[str, tf.Tensor]:
+    """What a layer is given of the features.
 
     Reserved entries, such as group and user, are kept from it, unless its attribute
     `reserved_inputs` names them: functional models warn of inputs that they do not know.
     """
     kept_back = _NO_INPUTS.difference(getattr(layer, "reserved_inputs", ()))
-    inputs = {name: values for name, values in features.items() if name not in kept_back}
-    return _float_vector(layer(inputs, training=training))
+    return {name: values for name, values in features.items() if name not in kept_back}
 
 
 def groups_of(

@@ -9,13 +9,22 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.batches import Features, groups_of, logits_of, score_batches, unpack_batch
+from clsd_tf.batches import (
+    Features,
+    groups_of,
+    inputs_of,
+    logits_of,
+    score_batches,
+    unpack_batch,
+)
 from clsd_tf.calibration import fit_affine
 from clsd_tf.compat import use_keras_2
 from clsd_tf.confidence import ConfidenceFunction, combine, get_confidence
+from clsd_tf.ema import EMATeacher
 from clsd_tf.features import GROUP
 from clsd_tf.folding import check_maps_to_logit, fold_affine
 from clsd_tf.losses import click_loss
+from clsd_tf.online_affine import OnlineAffineConfidence
 from clsd_tf.optimizers import default_optimizer
 from clsd_tf.running_moments import RunningClickMoments
 from clsd_tf.streaming_metrics import GroupAUC, GroupMean
@@ -42,8 +51,10 @@ class ClickConfidenceModel(tfrs.Model):
     Args:
       backbone: any `tf_keras` layer from a dict of features to logits, [batch] or [batch, 1].
       teacher: layer of the same kind, trained before, or the `ClickConfidenceModel` around it. It
-        is frozen: its `trainable` is set to False. None trains on the clicks as they are.
-      confidence: name of a confidence function, or one; None with a teacher distils only.
+        is frozen: its `trainable` is set to False. `StoredScores` stands for one that has scored
+        the rows before, `EMATeacher` follows the student. None trains on the clicks as they are.
+      confidence: name of a confidence function, or one; None with a teacher distils only. "affine"
+        is learned batch by batch (`OnlineAffineConfidence`) with an `EMATeacher`.
       num_groups: number of user groups. Groups are read from the feature `group_key`.
       student: what confidence does. "weight": it weighs clicks, with a mean of 1. "soft": it
         replaces their label.
@@ -98,12 +109,20 @@ class ClickConfidenceModel(tfrs.Model):
                     "`backbone` and `teacher`. Build the student's backbone anew."
                 )
             teacher.trainable = False
-        if isinstance(confidence, str):
+        if confidence == "affine" and isinstance(teacher, EMATeacher):
+            confidence = OnlineAffineConfidence(num_groups)
+        elif isinstance(confidence, str):
             confidence = get_confidence(confidence, num_groups)
         elif confidence is not None and confidence.num_groups not in (None, num_groups):
             raise ValueError(
                 "Model and confidence function must agree on the number of groups. Received: "
                 f"num_groups={num_groups} and {confidence.num_groups}."
+            )
+        if isinstance(teacher, EMATeacher) and confidence is not None and confidence.needs_held_out:
+            raise ValueError(
+                "An EMA teacher is not there yet when confidence is fitted on held-out rows. "
+                f"Received: {confidence.name!r}. Expected: 'global', 'affine' by name, or another "
+                "function that learns while the student trains."
             )
         self.backbone = backbone
         self.teacher = teacher
@@ -192,6 +211,8 @@ class ClickConfidenceModel(tfrs.Model):
         with tf.GradientTape() as tape:
             logits = logits_of(self.backbone, features, training=True)
             losses = self.student_loss(logits, labels, lesson)
+            if isinstance(self.teacher, EMATeacher):
+                losses = tf.where(self.teacher.is_warm, losses, click_loss(logits, labels))
             objective = tf.nn.compute_average_loss(losses, sample_weight=weight)
             if self.backbone.losses:
                 penalty = tf.add_n(self.backbone.losses)
@@ -240,6 +261,8 @@ class ClickConfidenceModel(tfrs.Model):
         return cls(**{**config, **layers})
 
     def _teach(self, features: Features, labels: tf.Tensor) -> Lesson:
+        if isinstance(self.teacher, EMATeacher):
+            self.teacher.follow(self.backbone, inputs_of(self.backbone, features))
         teacher_logits = tf.stop_gradient(logits_of(self.teacher, features, training=False))
         if self.confidence is None:
             return Lesson(teacher_logits)

@@ -7,7 +7,13 @@ import pathlib
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf import ClickConfidenceModel, default_optimizer, get_backbone, get_confidence
+from clsd_tf import (
+    ClickConfidenceModel,
+    EMATeacher,
+    default_optimizer,
+    get_backbone,
+    get_confidence,
+)
 from clsd_tf.encoding import Encoder
 from clsd_tf.features import ModelFeature
 from experiments.runs import Run, TrainConfig
@@ -16,7 +22,7 @@ _WEIGHTS = "weights"
 
 
 def build_model(
-    config: TrainConfig, encoder: Encoder, teacher: ClickConfidenceModel | None = None
+    config: TrainConfig, encoder: Encoder, teacher: keras.layers.Layer | None = None
 ) -> ClickConfidenceModel:
     """Builds and compiles a model with the initial weights of the config's seed.
 
@@ -26,24 +32,46 @@ def build_model(
       teacher: None for the model that learns from clicks as they are: the plain arm, and every
         teacher.
     """
-    keras.utils.set_random_seed(config.seed)
-    backbone = get_backbone(config.backbone, encoder.model_features, **config.backbone_options)
+    backbone = _build_backbone(config, encoder)
     options = dict(config.options) if teacher is not None else {}
     if "confidence" in options:
         options["confidence"] = get_confidence(
-            options["confidence"], encoder.num_groups, **config.confidence_options
+            _confidence_name(options["confidence"], teacher),
+            encoder.num_groups,
+            **config.confidence_options,
         )
     model = ClickConfidenceModel(backbone, teacher, num_groups=encoder.num_groups, **options)
     model.compile(_optimizer(config, backbone))
-    # Weights exist from here on: they do not depend on the first batch.
-    model({feature.name: _placeholder(feature) for feature in encoder.model_features})
     return model
+
+
+def build_ema_teacher(config: TrainConfig, encoder: Encoder) -> EMATeacher:
+    """A teacher that will follow a student of the config."""
+    return EMATeacher(_build_backbone(config, encoder))
+
+
+def _build_backbone(config: TrainConfig, encoder: Encoder) -> keras.layers.Layer:
+    keras.utils.set_random_seed(config.seed)
+    backbone = get_backbone(config.backbone, encoder.model_features, **config.backbone_options)
+    # Weights exist from here on: they do not depend on the first batch.
+    backbone({feature.name: _placeholder(feature) for feature in encoder.model_features})
+    return backbone
+
+
+def _confidence_name(name: str, teacher: keras.layers.Layer) -> str:
+    """A teacher that changes has no held-out rows: its calibration is learned along with it."""
+    return "online_affine" if name == "affine" and isinstance(teacher, EMATeacher) else name
 
 
 def save_model(model: ClickConfidenceModel, directory: pathlib.Path) -> None:
     """Writes the model's weights, without those of its teacher and optimizer."""
     directory.mkdir(parents=True, exist_ok=True)
     _checkpoint(model).write(str(directory / _WEIGHTS))
+
+
+def weight_files(directory: pathlib.Path) -> list[pathlib.Path]:
+    """Files in which `save_model` has put the weights."""
+    return sorted(directory.glob(f"{_WEIGHTS}.*"))
 
 
 def load_model(run: Run, config: TrainConfig, *, part: str = "student") -> ClickConfidenceModel:

@@ -13,6 +13,13 @@ from data_pipeline.cli import write_json
 from data_pipeline.manifest import Manifest
 
 _CONFIG, _RESULTS = "config.json", "results.json"
+# Where a teacher comes from.
+TEACHERS = {
+    "frozen": "trained first, applied to each batch",
+    "scores": "trained first, its scores are stored beside the shards and read with the rows",
+    "ema": "the running average of the student's own weights; one training",
+    "oof": "stored scores, each by a model that was trained on the other folds",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +34,11 @@ class TrainConfig:
       method: name of an arm.
       options: of the arm, see `experiments.arms`.
       confidence_options: arguments of the confidence function.
-      teacher: where the teacher comes from: "frozen", trained first.
+      teacher: where the teacher comes from, see `TEACHERS`.
       teacher_dir: finished run whose student is the teacher; None trains one.
+      scores_dir: scores of the training and validation rows, with "scores"; None writes them.
+      num_folds: models of "oof".
+      generations: students that are trained one after the other, each taught by the one before.
       seed: of initial weights and of the order of rows; teacher and student share it.
       epochs: passes over the training rows, for teacher and student each.
       batch_size: impressions a step.
@@ -47,6 +57,9 @@ class TrainConfig:
     confidence_options: dict[str, object] = dataclasses.field(default_factory=dict)
     teacher: str = "frozen"
     teacher_dir: str | None = None
+    scores_dir: str | None = None
+    num_folds: int = 3
+    generations: int = 1
     seed: int = 0
     epochs: int = 1
     batch_size: int = 512
@@ -54,6 +67,25 @@ class TrainConfig:
     learning_rate: float = 1e-3
     embedding_learning_rate: float = 0.03
     calibrate: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scores_dir and (self.teacher != "scores" or self.teacher_dir):
+            raise ValueError(
+                "--scores_dir says what the teacher thinks. Received: "
+                f"--teacher={self.teacher}, --teacher_dir={self.teacher_dir}. Expected: "
+                "--teacher=scores, without --teacher_dir."
+            )
+        if self.teacher_dir and self.teacher not in ("frozen", "scores"):
+            raise ValueError(
+                f"--teacher={self.teacher} makes its own teacher. Received: "
+                f"--teacher_dir={self.teacher_dir}. Leave it out, or choose another --teacher."
+            )
+        if self.generations > 1 and self.teacher not in ("frozen", "scores"):
+            raise ValueError(
+                f"Generations need a teacher that a student can replace. Received: "
+                f"--generations={self.generations} with --teacher={self.teacher}. Expected: "
+                "--teacher=frozen or --teacher=scores."
+            )
 
     def differences(self, other: TrainConfig) -> dict[str, tuple[object, object]]:
         """Fields that differ, with both values; a data set may have moved."""

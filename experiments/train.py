@@ -5,6 +5,10 @@ python -m experiments.train --data_dir=prepared --model_dir=runs/clsd --method=c
     --confidence=affine --student=weight --backbone=dcn_v2 --seed=1
 python -m experiments.train --data_dir=prepared --model_dir=runs/soft --method=clsd \
     --student=soft --calibrate --teacher_dir=runs/plain
+python -m experiments.train --data_dir=prepared --model_dir=runs/oof --method=clsd \
+    --confidence=affine --teacher=oof --num_folds=3
+python -m experiments.train --data_dir=prepared --model_dir=runs/second --method=clsd \
+    --teacher=scores --generations=2
 
 A run that was interrupted goes on where it stopped when the same command is given again.
 TensorBoard reads `<model_dir>/logs`. Then: `clsd-evaluate` and `clsd-export`.
@@ -21,7 +25,7 @@ from absl import flags
 from clsd_tf.backbones import backbone_names
 from data_pipeline.cli import load_tensorflow, run_main, write_results
 from experiments.arms import ARMS, get_arm
-from experiments.runs import Run, TrainConfig, data_checksum
+from experiments.runs import TEACHERS, Run, TrainConfig, data_checksum
 
 _METHODS = "; ".join(f"{name}: {arm.summary}" for name, arm in ARMS.items())
 
@@ -56,9 +60,21 @@ _DISTILLATION = flags.DEFINE_float(
 _TEMPERATURE = flags.DEFINE_float(
     "temperature", None, "Softens teacher and student in the distillation loss; > 0."
 )
-_TEACHER = flags.DEFINE_enum("teacher", "frozen", ["frozen"], "Where the teacher comes from.")
+_TEACHER = flags.DEFINE_enum(
+    "teacher",
+    "frozen",
+    list(TEACHERS),
+    "Where the teacher comes from. " + "; ".join(f"{k}: {v}" for k, v in TEACHERS.items()) + ".",
+)
 _TEACHER_DIR = flags.DEFINE_string(
     "teacher_dir", None, "Finished run whose model is the teacher, instead of training one."
+)
+_SCORES_DIR = flags.DEFINE_string(
+    "scores_dir", None, "Scores to learn from (`clsd-score`), with --teacher=scores."
+)
+_NUM_FOLDS = flags.DEFINE_integer("num_folds", 3, "Models of --teacher=oof.", 2)
+_GENERATIONS = flags.DEFINE_integer(
+    "generations", 1, "Students trained one after the other, each taught by the one before.", 1
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of initial weights and of the order of rows.", 0)
 _EPOCHS = flags.DEFINE_integer("epochs", 1, "Passes over the rows. Click models overfit early.", 1)
@@ -113,8 +129,14 @@ def config_from_flags() -> TrainConfig:
         "temperature": _TEMPERATURE.value,
     }
     arm = get_arm(_METHOD.value)
-    if _TEACHER_DIR.value and not arm.needs_teacher:
-        raise ValueError(f"--method={_METHOD.value} has no teacher; leave --teacher_dir out.")
+    about_teacher = [_TEACHER, _TEACHER_DIR, _SCORES_DIR, _NUM_FOLDS, _GENERATIONS]
+    given_flags = [f"--{flag.name}" for flag in about_teacher if flag.present]
+    if given_flags and not arm.needs_teacher:
+        raise ValueError(
+            f"--method={_METHOD.value} has no teacher; leave {', '.join(given_flags)} out."
+        )
+    if _NUM_FOLDS.present and _TEACHER.value != "oof":
+        raise ValueError("--num_folds is for --teacher=oof; leave it out, or choose that teacher.")
     return TrainConfig(
         data_dir=_DATA_DIR.value,
         data=data_checksum(_DATA_DIR.value),
@@ -125,6 +147,9 @@ def config_from_flags() -> TrainConfig:
         confidence_options=_json_object("confidence_options", _CONFIDENCE_OPTIONS.value),
         teacher=_TEACHER.value,
         teacher_dir=_TEACHER_DIR.value,
+        scores_dir=_SCORES_DIR.value,
+        num_folds=_NUM_FOLDS.value,
+        generations=_GENERATIONS.value,
         seed=_SEED.value,
         epochs=_EPOCHS.value,
         batch_size=_BATCH_SIZE.value,

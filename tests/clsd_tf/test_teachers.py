@@ -50,3 +50,96 @@ def test_without_scores_it_says_what_is_missing(clicks):
     student.compile()
     with pytest.raises(ValueError, match="hold no stored scores.*'_teacher_logit'"):
         student.fit(clicks.dataset(), verbose=0)
+
+
+def numpy_averages(weights: list[list[np.ndarray]], decay: float) -> list[np.ndarray]:
+    """The dense average over the student's weights at the start of each step."""
+    average = weights[0]
+    for step, of_step in enumerate(weights[1:], start=1):
+        d = min(decay, (1 + step) / (10 + step))
+        average = [d * a + (1 - d) * w for a, w in zip(average, of_step, strict=True)]
+    return average
+
+
+def test_lazy_averages_of_read_rows_are_the_dense_ones(clicks):
+    student = backbone(clicks, 1)
+    teacher = clsd_tf.EMATeacher(backbone(clicks, 2), decay=0.6)
+    model = clsd_tf.ClickConfidenceModel(student, teacher, "global", num_groups=NUM_GROUPS)
+    model.compile()
+    seen = []
+    for features, label, _ in clicks.dataset(16).take(40):  # a batch holds few of the 100 rows
+        seen.append([w.numpy() for w in student.weights])
+        model.train_on_batch(features, label)
+    inputs = {feature.name: features[feature.name] for feature in clicks.inputs}
+    expected = backbone(clicks, 3)
+    for weight, value in zip(expected.weights, numpy_averages(seen, 0.6), strict=True):
+        weight.assign(value)
+    np.testing.assert_allclose(teacher(inputs), expected(inputs), rtol=2e-4, atol=2e-5)
+    (table,) = (w.numpy() for w in teacher.backbone.embedding.embedding_variables)
+    (dense,) = (w.numpy() for w in expected.embedding.embedding_variables)
+    assert np.abs(table - dense).max() > 1e-4  # other rows wait until they are read
+
+
+def ema_student(clicks, confidence="global", **options) -> clsd_tf.ClickConfidenceModel:
+    teacher = clsd_tf.EMATeacher(backbone(clicks, 2), **options)
+    student = clsd_tf.ClickConfidenceModel(
+        backbone(clicks, 1), teacher, confidence, num_groups=NUM_GROUPS
+    )
+    student.compile()
+    return student
+
+
+def test_plain_until_it_is_warm(clicks):
+    plain = clsd_tf.ClickConfidenceModel(backbone(clicks, 1))
+    plain.compile()
+    student = ema_student(clicks, warmup_steps=5)
+    batches = list(clicks.dataset(100))
+    for step, (features, label, weight) in enumerate(batches[:6]):
+        same = [np.allclose(*w, atol=1e-6) for w in pairs(student.backbone, plain.backbone)]
+        assert all(same), step
+        for model in (student, plain):
+            model.train_on_batch(features, label, weight)
+    assert not all(np.allclose(*w, atol=1e-6) for w in pairs(student.backbone, plain.backbone))
+
+
+def pairs(one: keras.layers.Layer, other: keras.layers.Layer):
+    return zip(one.get_weights(), other.get_weights(), strict=True)
+
+
+def test_the_first_batch_is_scored_by_the_student_as_it_began(clicks):
+    student = ema_student(clicks, warmup_steps=0)
+    start = backbone(clicks, 1)
+    features, label, _ = next(iter(clicks.dataset(64)))
+    student.train_on_batch(features, label)
+    for mine, theirs in pairs(student.teacher.backbone, start):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_the_average_goes_on_from_a_checkpoint(clicks, tmp_path):
+    def fit(model, skip, take):
+        for features, label, _ in clicks.dataset(50).skip(skip).take(take):
+            model.train_on_batch(features, label)
+        return model
+
+    undisturbed = fit(ema_student(clicks, "affine", warmup_steps=3), 0, 20)
+    first = fit(ema_student(clicks, "affine", warmup_steps=3), 0, 11)
+    path = tf.train.Checkpoint(model=first, optimizer=first.optimizer).write(str(tmp_path / "c"))
+    second = ema_student(clicks, "affine", warmup_steps=3)
+    checkpoint = tf.train.Checkpoint(model=second, optimizer=second.optimizer)
+    checkpoint.read(path).assert_existing_objects_matched()
+    fit(second, 11, 9)
+    for one, other in zip(undisturbed.weights, second.weights, strict=True):
+        np.testing.assert_array_equal(one, other, one.name)
+
+
+def test_what_an_ema_teacher_refuses(clicks):
+    with pytest.raises(ValueError, match=r"`decay` must be in \(0, 1\).*Received: decay=1.0"):
+        clsd_tf.EMATeacher(backbone(clicks, 1), decay=1.0)
+    held_out = clsd_tf.AffineConfidence(NUM_GROUPS)
+    with pytest.raises(ValueError, match="is not there yet when confidence is fitted on held-out"):
+        ema_student(clicks, held_out)
+    other = clsd_tf.get_backbone("mlp", clicks.inputs, units=[4])
+    student = clsd_tf.ClickConfidenceModel(backbone(clicks, 1), clsd_tf.EMATeacher(other), "global")
+    student.compile()
+    with pytest.raises(ValueError, match="of the same architecture as its student"):
+        student.fit(clicks.dataset(), verbose=0)
