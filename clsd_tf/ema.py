@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 import tf_keras as keras
 
+from clsd_tf.batches import Features, inputs_of
 from clsd_tf.embeddings import FusedEmbedding
 
 
@@ -82,16 +83,17 @@ class EMATeacher(keras.layers.Layer):
         """Applies the average; rows of tables are as old as the last `follow` that read them."""
         return self.backbone(inputs, training=training)
 
-    def follow(self, student: keras.layers.Layer, inputs: Mapping[str, tf.Tensor]) -> None:
-        """Takes one step of the average, for all that `call` reads of `inputs`.
+    def follow(self, student: keras.layers.Layer, features: Features) -> None:
+        """Takes one step of the average, for all that `call` reads of `features`.
 
         Args:
           student: the backbone to follow.
-          inputs: features of the batch that is scored next.
+          features: of the batch that is scored next.
 
         Raises:
           ValueError: the student has other weights, or is replicated.
         """
+        inputs = inputs_of(self.backbone, features)
         for layer in (self.backbone, student):
             if not layer.built:
                 layer(inputs)  # creates them

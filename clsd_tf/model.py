@@ -9,14 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.batches import (
-    Features,
-    groups_of,
-    inputs_of,
-    logits_of,
-    score_batches,
-    unpack_batch,
-)
+from clsd_tf.batches import Features, groups_of, logits_of, score_batches, unpack_batch
 from clsd_tf.calibration import fit_affine
 from clsd_tf.compat import use_keras_2
 from clsd_tf.confidence import ConfidenceFunction, combine, get_confidence
@@ -24,7 +17,7 @@ from clsd_tf.ema import EMATeacher
 from clsd_tf.features import GROUP
 from clsd_tf.folding import check_maps_to_logit, fold_affine
 from clsd_tf.losses import click_loss
-from clsd_tf.online_affine import OnlineAffineConfidence
+from clsd_tf.online_affine import online_confidence
 from clsd_tf.optimizers import default_optimizer
 from clsd_tf.running_moments import RunningClickMoments
 from clsd_tf.streaming_metrics import GroupAUC, GroupMean
@@ -51,10 +44,9 @@ class ClickConfidenceModel(tfrs.Model):
     Args:
       backbone: any `tf_keras` layer from a dict of features to logits, [batch] or [batch, 1].
       teacher: layer of the same kind, trained before, or the `ClickConfidenceModel` around it. It
-        is frozen: its `trainable` is set to False. `StoredScores` stands for one that has scored
-        the rows before, `EMATeacher` follows the student. None trains on the clicks as they are.
-      confidence: name of a confidence function, or one; None with a teacher distils only. "affine"
-        is learned batch by batch (`OnlineAffineConfidence`) with an `EMATeacher`.
+        is frozen: its `trainable` is set to False. Or `StoredScores`, or an `EMATeacher`, which
+        follows the student. None trains on the clicks as they are.
+      confidence: name of a confidence function, or one; None with a teacher distils only.
       num_groups: number of user groups. Groups are read from the feature `group_key`.
       student: what confidence does. "weight": it weighs clicks, with a mean of 1. "soft": it
         replaces their label.
@@ -103,26 +95,20 @@ class ClickConfidenceModel(tfrs.Model):
         check_maps_to_logit(backbone, "backbone")
         if teacher is not None:
             check_maps_to_logit(teacher, "teacher")
-            if teacher is backbone:
+            if backbone is teacher or backbone is getattr(teacher, "backbone", None):
                 raise ValueError(
                     "A model cannot be its own frozen teacher. Received: the same object as "
                     "`backbone` and `teacher`. Build the student's backbone anew."
                 )
             teacher.trainable = False
-        if confidence == "affine" and isinstance(teacher, EMATeacher):
-            confidence = OnlineAffineConfidence(num_groups)
-        elif isinstance(confidence, str):
+        if isinstance(teacher, EMATeacher):
+            confidence = online_confidence(confidence, num_groups)
+        if isinstance(confidence, str):
             confidence = get_confidence(confidence, num_groups)
         elif confidence is not None and confidence.num_groups not in (None, num_groups):
             raise ValueError(
                 "Model and confidence function must agree on the number of groups. Received: "
                 f"num_groups={num_groups} and {confidence.num_groups}."
-            )
-        if isinstance(teacher, EMATeacher) and confidence is not None and confidence.needs_held_out:
-            raise ValueError(
-                "An EMA teacher is not there yet when confidence is fitted on held-out rows. "
-                f"Received: {confidence.name!r}. Expected: 'global', 'affine' by name, or another "
-                "function that learns while the student trains."
             )
         self.backbone = backbone
         self.teacher = teacher
@@ -262,7 +248,7 @@ class ClickConfidenceModel(tfrs.Model):
 
     def _teach(self, features: Features, labels: tf.Tensor) -> Lesson:
         if isinstance(self.teacher, EMATeacher):
-            self.teacher.follow(self.backbone, inputs_of(self.backbone, features))
+            self.teacher.follow(self.backbone, features)
         teacher_logits = tf.stop_gradient(logits_of(self.teacher, features, training=False))
         if self.confidence is None:
             return Lesson(teacher_logits)

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.confidence import AffineConfidence
-from clsd_tf.confidence_base import register_confidence
+from clsd_tf.confidence_base import ConfidenceFunction, register_confidence
 
 # A slope below would make confidence fall with the score.
 _MIN_SCALE = 1e-3
@@ -93,6 +93,25 @@ class OnlineAffineConfidence(AffineConfidence):
 
     def _add_sum(self, name: str, shape: tuple[int, ...]) -> tf.Variable:
         return self.add_weight(name=name, shape=shape, initializer="zeros", trainable=False)
+
+
+def online_confidence(
+    confidence: str | ConfidenceFunction | None, num_groups: int
+) -> str | ConfidenceFunction | None:
+    """The confidence function for a teacher that changes: `OnlineAffineConfidence` for "affine".
+
+    Raises:
+      ValueError: the function would be fitted on held-out rows, before there is a teacher.
+    """
+    if confidence == "affine":
+        return OnlineAffineConfidence(num_groups)
+    if isinstance(confidence, ConfidenceFunction) and confidence.needs_held_out:
+        raise ValueError(
+            "An EMA teacher is not there yet when confidence is fitted on held-out rows. "
+            f"Received: {confidence.name!r}. Expected: 'global', 'affine' by name, or another "
+            "function that learns while the student trains."
+        )
+    return confidence
 
 
 def _expansion(

@@ -28,6 +28,10 @@ class StoredScores(keras.layers.Layer):
     # Of the reserved features, what this layer is given (see `clsd_tf.batches.logits_of`).
     reserved_inputs = (TEACHER_LOGIT,)
 
+    def __init__(self, **kwargs):
+        """See the class."""
+        super().__init__(**kwargs)
+
     def call(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """See the class."""
         if TEACHER_LOGIT not in inputs:

@@ -9,6 +9,9 @@ python -m experiments.train --data_dir=prepared --model_dir=runs/oof --method=cl
     --confidence=affine --teacher=oof --num_folds=3
 python -m experiments.train --data_dir=prepared --model_dir=runs/second --method=clsd \
     --teacher=scores --generations=2
+python -m experiments.train --data_dir=day_1 --model_dir=runs/day_1 --teacher=ema
+python -m experiments.train --data_dir=day_2 --model_dir=runs/day_2 --teacher=ema \
+    --init_from=runs/day_1
 
 A run that was interrupted goes on where it stopped when the same command is given again.
 TensorBoard reads `<model_dir>/logs`. Then: `clsd-evaluate` and `clsd-export`.
@@ -75,6 +78,11 @@ _SCORES_DIR = flags.DEFINE_string(
 _NUM_FOLDS = flags.DEFINE_integer("num_folds", 3, "Models of --teacher=oof.", 2)
 _GENERATIONS = flags.DEFINE_integer(
     "generations", 1, "Students trained one after the other, each taught by the one before.", 1
+)
+_INIT_FROM = flags.DEFINE_string(
+    "init_from",
+    None,
+    "Finished run to go on from, on new rows in data_dir (`clsd-prepare --encoding_from`).",
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of initial weights and of the order of rows.", 0)
 _EPOCHS = flags.DEFINE_integer("epochs", 1, "Passes over the rows. Click models overfit early.", 1)
@@ -150,6 +158,7 @@ def config_from_flags() -> TrainConfig:
         scores_dir=_SCORES_DIR.value,
         num_folds=_NUM_FOLDS.value,
         generations=_GENERATIONS.value,
+        init_from=_INIT_FROM.value,
         seed=_SEED.value,
         epochs=_EPOCHS.value,
         batch_size=_BATCH_SIZE.value,

@@ -83,6 +83,8 @@ def train_run(run: Run, config: TrainConfig, *, checkpoint_steps: int) -> dict[s
         calibration are fitted on them; or the teacher of `teacher_dir` does not fit.
       ScoreError: the scores of `scores_dir` are not those of the rows.
     """
+    if config.init_from:
+        Run(config.init_from).require_continuable(config)
     copy_encoding(config.data_dir, run.encoding)
     encoder = Encoder.load(run.encoding)
     results: dict[str, object] = {}
@@ -167,6 +169,10 @@ def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
     valid = _valid(config) if rows.get("valid") else None
     checkpoint = StepCheckpoint(phase.directory / "checkpoints", phase.checkpoint_steps)
     done = checkpoint.restore(model)
+    if config.init_from and not done:
+        checkpoint.restore_learned(
+            model, Run(config.init_from).directory / phase.name / "checkpoints"
+        )
     if model.confidence is not None and model.confidence.needs_held_out and not done:
         if config.teacher != "oof":
             _require(valid, "The confidence function is fitted")

@@ -132,6 +132,23 @@ def test_the_average_goes_on_from_a_checkpoint(clicks, tmp_path):
         np.testing.assert_array_equal(one, other, one.name)
 
 
+def test_all_that_was_learned_goes_on_in_a_new_series(clicks, tmp_path):
+    """The next day's rows train what the first day's left, as if there had been one series."""
+    first_day, next_day = clicks.dataset(50).take(12), clicks.dataset(50).skip(12)
+    whole = ema_student(clicks, "affine", warmup_steps=3)
+    whole.fit(first_day.concatenate(next_day), verbose=0)
+    first = ema_student(clicks, "affine", warmup_steps=3)
+    first.fit(first_day, callbacks=[clsd_tf.StepCheckpoint(tmp_path)], verbose=0)
+    second = ema_student(clicks, "affine", warmup_steps=3)
+    clsd_tf.StepCheckpoint.restore_learned(second, tmp_path)
+    second.fit(next_day, verbose=0)
+    for part in ("backbone", "teacher", "confidence", "click_confidence"):
+        for one, other in pairs(getattr(whole, part), getattr(second, part)):
+            np.testing.assert_array_equal(one, other, part)
+    with pytest.raises(RuntimeError, match="nothing to go on from. Received: no checkpoint in"):
+        clsd_tf.StepCheckpoint.restore_learned(second, tmp_path / "none")
+
+
 def test_what_an_ema_teacher_refuses(clicks):
     with pytest.raises(ValueError, match=r"`decay` must be in \(0, 1\).*Received: decay=1.0"):
         clsd_tf.EMATeacher(backbone(clicks, 1), decay=1.0)
