@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
 
 import tensorflow as tf
 import tf_keras as keras
@@ -54,7 +56,9 @@ class StepCheckpoint(keras.callbacks.Callback):
         latest = self._manager.latest_checkpoint
         if latest is None:
             return 0
-        _restore(checkpoint, latest)
+        with _must_fit(latest):
+            # Variables that do not exist yet are restored when the first batch creates them.
+            checkpoint.restore(latest).assert_existing_objects_matched()
         return int(self._batches)
 
     @staticmethod
@@ -86,7 +90,8 @@ class StepCheckpoint(keras.callbacks.Callback):
         checkpoint = tf.train.Checkpoint(
             model=tf.train.Checkpoint(**learned), optimizer=model.optimizer
         )
-        _restore(checkpoint, latest)
+        with _must_fit(latest):
+            checkpoint.restore(latest).assert_existing_objects_matched().expect_partial()
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Starts a new series, unless `restore` was called before."""
@@ -132,10 +137,11 @@ class StepCheckpoint(keras.callbacks.Callback):
         self._unsaved = 0
 
 
-def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
+@contextlib.contextmanager
+def _must_fit(path: str) -> Iterator[None]:
+    """Says what to do when the checkpoint that is restored inside is of another model."""
     try:
-        # Variables that do not exist yet are restored when the first batch creates them.
-        checkpoint.restore(path).assert_existing_objects_matched()
+        yield
     except (ValueError, AssertionError) as error:
         raise RuntimeError(
             f"The checkpoint {path} does not fit the model: {error}. Resume with the "
