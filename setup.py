@@ -6,6 +6,7 @@ MAINS = {
     "clsd-prepare": "data_pipeline.prepare",
     "clsd-simulate": "data_pipeline.simulate",
     "clsd-train": "experiments.train",
+    "clsd-score": "experiments.score",
     "clsd-evaluate": "experiments.evaluate",
     "clsd-export": "experiments.export",
     "clsd-demo": "experiments.demo",

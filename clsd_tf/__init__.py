@@ -46,6 +46,7 @@ _MODULE_OF = {
     "GroupConfidenceHead": "confidence",
     "MixtureConfidence": "confidence",
     "combine": "confidence",
+    "OnlineAffineConfidence": "online_affine",
     "get_confidence": "confidence",
     "register_confidence": "confidence",
     "RunningClickMoments": "running_moments",
@@ -81,6 +82,8 @@ _MODULE_OF = {
     "GroupMean": "streaming_metrics",
     "metrics": "metrics",
     "ClickConfidenceModel": "model",
+    "EMATeacher": "ema",
+    "StoredScores": "teachers",
     "StepCheckpoint": "callbacks",
     "export_model": "export",
 }

@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.features import GROUP, LABEL, ROW, USER, WEIGHT
+from clsd_tf.features import GROUP, LABEL, ROW, TEACHER_LOGIT, USER, WEIGHT
 
 Features = Mapping[str, tf.Tensor]
-_NO_INPUTS = frozenset({LABEL, WEIGHT, GROUP, USER, ROW})
+_NO_INPUTS = frozenset({LABEL, WEIGHT, GROUP, USER, ROW, TEACHER_LOGIT})
 
 
 def unpack_batch(data: tuple) -> tuple[Features, tf.Tensor, tf.Tensor | None]:
@@ -38,13 +38,18 @@ def unpack_batch(data: tuple) -> tuple[Features, tf.Tensor, tf.Tensor | None]:
 def logits_of(
     layer: keras.layers.Layer, features: Features, *, training: bool | None = False
 ) -> tf.Tensor:
-    """Applies a backbone to the features: float32 logits [batch].
+    """Applies a backbone to the features: float32 logits [batch]."""
+    return _float_vector(layer(inputs_of(layer, features), training=training))
 
-    Reserved entries, such as group and user, are kept from it: functional models warn of inputs
-    that they do not know.
+
+def inputs_of(layer: keras.layers.Layer, features: Features) -> dict[str, tf.Tensor]:
+    """What a layer is given of the features.
+
+    Reserved entries, such as group and user, are kept from it, unless its attribute
+    `reserved_inputs` names them: functional models warn of inputs that they do not know.
     """
-    inputs = {name: values for name, values in features.items() if name not in _NO_INPUTS}
-    return _float_vector(layer(inputs, training=training))
+    kept_back = _NO_INPUTS.difference(getattr(layer, "reserved_inputs", ()))
+    return {name: values for name, values in features.items() if name not in kept_back}
 
 
 def groups_of(

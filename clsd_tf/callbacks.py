@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
 
 import tensorflow as tf
 import tf_keras as keras
+
+from clsd_tf.ema import EMATeacher
+from clsd_tf.model import ClickConfidenceModel
 
 
 class StepCheckpoint(keras.callbacks.Callback):
@@ -51,15 +56,42 @@ class StepCheckpoint(keras.callbacks.Callback):
         latest = self._manager.latest_checkpoint
         if latest is None:
             return 0
-        try:
+        with _must_fit(latest):
             # Variables that do not exist yet are restored when the first batch creates them.
             checkpoint.restore(latest).assert_existing_objects_matched()
-        except (ValueError, AssertionError) as error:
-            raise RuntimeError(
-                f"The checkpoint {latest} does not fit the model: {error}. Resume with the "
-                "options of the first run, or train in another directory."
-            ) from error
         return int(self._batches)
+
+    @staticmethod
+    def restore_learned(model: ClickConfidenceModel, directory: str | pathlib.Path) -> None:
+        """Loads what another series left at its end into a compiled `model`, to train on new rows.
+
+        Backbone, optimizer, what confidence has learned, and a teacher that follows its student;
+        not a frozen teacher, and no position in the data.
+
+        Args:
+          model: of the same options as the one that was trained.
+          directory: of the other series.
+
+        Raises:
+          RuntimeError: there is no checkpoint, or it is of another model.
+        """
+        latest = tf.train.latest_checkpoint(str(directory))
+        if latest is None:
+            raise RuntimeError(
+                f"There is nothing to go on from. Received: no checkpoint in {directory}. "
+                "Expected: a run that has trained this model itself."
+            )
+        learned = {
+            "backbone": model.backbone,
+            "mean_weight": model.mean_weight,
+            **({"confidence": model.confidence} if model.confidence is not None else {}),
+            **({"teacher": model.teacher} if isinstance(model.teacher, EMATeacher) else {}),
+        }
+        checkpoint = tf.train.Checkpoint(
+            model=tf.train.Checkpoint(**learned), optimizer=model.optimizer
+        )
+        with _must_fit(latest):
+            checkpoint.restore(latest).assert_existing_objects_matched().expect_partial()
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Starts a new series, unless `restore` was called before."""
@@ -103,3 +135,15 @@ class StepCheckpoint(keras.callbacks.Callback):
     def _save(self) -> None:
         self._manager.save(checkpoint_number=int(self._batches))
         self._unsaved = 0
+
+
+@contextlib.contextmanager
+def _must_fit(path: str) -> Iterator[None]:
+    """Says what to do when the checkpoint that is restored inside is of another model."""
+    try:
+        yield
+    except (ValueError, AssertionError) as error:
+        raise RuntimeError(
+            f"The checkpoint {path} does not fit the model: {error}. Resume with the "
+            "options of the first run, or train in another directory."
+        ) from error

@@ -86,6 +86,8 @@ class ConfidenceFunction(keras.layers.Layer, abc.ABC):
           ValueError: when executing eagerly. A graph may be built before weights are loaded into
             it, so there it is an InvalidArgumentError when the graph runs.
         """
+        if not self.needs_held_out:
+            return
         message = (
             f"Confidence function {self.name!r} is used before it was fitted. Expected: "
             "fit_held_out(teacher_logits, labels, group) on rows that the teacher has not "

@@ -73,16 +73,31 @@ class FusedEmbedding(keras.layers.Layer):
         """The tables, whose gradients are sparse (see `clsd_tf.optimizers`)."""
         return list(self._tables.values())
 
+    @property
+    def table_rows(self) -> list[int]:
+        """Number of rows of each of `embedding_variables`, also before they exist."""
+        return [rows for _, rows in self._rows]
+
+    def rows_read(self, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+        """Rows of each of `embedding_variables` that `call` reads: int64 [ids], with repeats."""
+        rows = {dim: self._rows_of(columns, inputs) for dim, columns in self._columns}
+        return [tf.reshape(rows[dim], [-1]) for dim, _ in self._rows]
+
     def call(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """See the class."""
         embedded = {}
         for dim, columns in self._columns:
-            ids = [self._shifted(feature, inputs[feature.name]) for feature in columns]
-            vectors = tf.gather(self._tables[str(dim)], tf.concat(ids, axis=1))
+            vectors = tf.gather(self._tables[str(dim)], self._rows_of(columns, inputs))
             parts = tf.split(vectors, [feature.length or 1 for feature in columns], axis=1)
             for feature, part in zip(columns, parts, strict=True):
                 embedded[feature.name] = part if feature.is_list else part[:, 0]
         return embedded
+
+    def _rows_of(
+        self, columns: Sequence[ModelFeature], inputs: Mapping[str, tf.Tensor]
+    ) -> tf.Tensor:
+        """Rows of the common table, [batch, ids of all columns]."""
+        return tf.concat([self._shifted(c, inputs[c.name]) for c in columns], axis=1)
 
     def _shifted(self, feature: ModelFeature, ids: tf.Tensor) -> tf.Tensor:
         """Rows of the common table, [batch, length or 1]."""

@@ -33,6 +33,8 @@ Encoding = Literal["vocabulary", "hash", "identity", "buckets", "numeric"]
 
 # Reserved names of what a shard row carries besides model inputs (see `data_pipeline.reader`).
 LABEL, WEIGHT, GROUP, USER, ROW = "_label", "_weight", "_group", "_user", "_row"
+# The logit of a teacher that has scored the row before, where scores are read beside the shards.
+TEACHER_LOGIT = "_teacher_logit"
 
 
 class _Strict(BaseModel):

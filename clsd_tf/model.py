@@ -14,9 +14,11 @@ from clsd_tf.calibration import fit_affine
 from clsd_tf.compat import use_keras_2
 from clsd_tf.confidence import ConfidenceFunction, combine, get_confidence
 from clsd_tf.denoising_base import Batch, Objective
+from clsd_tf.ema import EMATeacher
 from clsd_tf.features import GROUP
 from clsd_tf.folding import check_maps_to_logit, fold_affine
 from clsd_tf.losses import click_loss
+from clsd_tf.online_affine import online_confidence
 from clsd_tf.optimizers import default_optimizer
 from clsd_tf.progressive import FirstPass, ProgressiveClicks, ScoredClicks
 from clsd_tf.running_moments import RunningClickMoments
@@ -46,7 +48,8 @@ class ClickConfidenceModel(tfrs.Model):
     Args:
       backbone: any `tf_keras` layer from a dict of features to logits, [batch] or [batch, 1].
       teacher: layer of the same kind, trained before, or the `ClickConfidenceModel` around it. It
-        is frozen: its `trainable` is set to False. None trains on the clicks as they are.
+        is frozen: its `trainable` is set to False. Or `StoredScores`, or an `EMATeacher`, which
+        follows the student. None trains on the clicks as they are.
       confidence: name of a confidence function, or one; None with a teacher distils only.
       num_groups: number of user groups. Groups are read from the feature `group_key`.
       student: what confidence does. "weight": it weighs clicks, with a mean of 1. "soft": it
@@ -97,12 +100,14 @@ class ClickConfidenceModel(tfrs.Model):
         check_maps_to_logit(backbone, "backbone")
         if teacher is not None:
             check_maps_to_logit(teacher, "teacher")
-            if teacher is backbone:
+            if backbone is teacher or backbone is getattr(teacher, "backbone", None):
                 raise ValueError(
                     "A model cannot be its own frozen teacher. Received: the same object as "
                     "`backbone` and `teacher`. Build the student's backbone anew."
                 )
             teacher.trainable = False
+        if isinstance(teacher, EMATeacher):
+            confidence = online_confidence(confidence, num_groups)
         if isinstance(confidence, str):
             confidence = get_confidence(confidence, num_groups)
         elif confidence is not None and confidence.num_groups not in (None, num_groups):
@@ -231,6 +236,8 @@ class ClickConfidenceModel(tfrs.Model):
             else:
                 batch = Batch(features, labels, lesson, self.student_loss)
                 losses = self.objective(logits, batch)
+            if isinstance(self.teacher, EMATeacher):
+                losses = tf.where(self.teacher.is_warm, losses, click_loss(logits, labels))
             total = tf.nn.compute_average_loss(losses, sample_weight=weight)
             if self.backbone.losses:
                 penalty = tf.add_n(self.backbone.losses)
@@ -285,6 +292,8 @@ class ClickConfidenceModel(tfrs.Model):
         return [layer for layer in (self.backbone, self.objective) if layer is not None]
 
     def _teach(self, features: Features, labels: tf.Tensor) -> Lesson:
+        if isinstance(self.teacher, EMATeacher):
+            self.teacher.follow(self.backbone, features)
         teacher_logits = tf.stop_gradient(logits_of(self.teacher, features, training=False))
         if self.confidence is None:
             return Lesson(teacher_logits)

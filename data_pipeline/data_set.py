@@ -21,6 +21,7 @@ from data_pipeline.activity import add_activity
 from data_pipeline.cli import progress, steps
 from data_pipeline.groups import add_group
 from data_pipeline.history import click_histories
+from data_pipeline.kept_tables import keep_tables
 from data_pipeline.manifest import Layout, ShardInfo
 from data_pipeline.noise import group_rates, plant_noise, write_truth
 from data_pipeline.shards import BLOCK_ROWS, write_split
@@ -44,6 +45,7 @@ class WriteOptions:
       noise_rates: one for each user group, or one for all; empty: no noise is planted.
       noise_seed: of the planted noise.
       seed: of the order of training rows.
+      encoding_from: an earlier data set whose encoding is kept; None learns one.
     """
 
     layout: Layout = "columnar"
@@ -52,6 +54,7 @@ class WriteOptions:
     noise_rates: tuple[float, ...] = ()
     noise_seed: int = 0
     seed: int = 0
+    encoding_from: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +99,10 @@ def write_data_set(
         rows = engine.create_table("divided_rows", add_activity(add_split(impressions, spec), spec))
         sizes = split_sizes(rows)
         begin("Vocabularies, boundaries and moments")
-        learned = learn_tables(engine, rows, spec, directory)
+        if options.encoding_from is None:
+            learned = learn_tables(engine, rows, spec, directory)
+        else:
+            learned = keep_tables(engine, spec, options.encoding_from, directory)
         encoder = Encoder(spec, learned.encoding, directory)
         rows = add_group(engine, rows, encoder)
         noise = None

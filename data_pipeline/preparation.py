@@ -18,6 +18,7 @@ from data_pipeline.data_set import WriteOptions, write_data_set
 from data_pipeline.datasets import spec_path
 from data_pipeline.directories import whole_directory
 from data_pipeline.engines import open_engine
+from data_pipeline.kept_tables import check_source
 from data_pipeline.loading import load_impressions
 from data_pipeline.manifest import Manifest
 from data_pipeline.schema import write_schema
@@ -80,6 +81,8 @@ def prepare(
     path = spec_path(spec)
     text = path.read_text(encoding="utf-8")
     log = parse_spec(text, source=str(path))
+    if write.encoding_from is not None:
+        check_source(log, write.encoding_from)
     place = pathlib.Path(output_dir).absolute()
     with whole_directory(place, mark=_MARK, overwrite=overwrite) as directory:
         with _engine(directory / "engine", read) as engine:

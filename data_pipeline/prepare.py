@@ -5,6 +5,8 @@ python -m data_pipeline.prepare --spec=my_log.toml --input='logs/2022-05-*.parqu
     --output_dir=/tmp/clsd/prepared --first_day=2022-05-01 --last_day=2022-05-14 --memory_limit=8GB
 python -m data_pipeline.prepare --spec=kuairand --input=KuaiRand-Pure/data --overwrite \
     --output_dir=/tmp/clsd/noisy --noise_rates=.05,.10,.20,.35 --noise_seed=1
+python -m data_pipeline.prepare --spec=next_day.toml --input='logs/2022-05-15.parquet' \
+    --output_dir=/tmp/clsd/next_day --encoding_from=/tmp/clsd/prepared
 
 The spec names the columns of the log once (see `clsd_tf.features`). Rows that cannot be used go to
 `quarantine/` with a reason. The directory appears when it is whole. Then: `clsd-train`.
@@ -44,6 +46,12 @@ _NOISE_SEED = flags.DEFINE_integer("noise_seed", 0, "Of the planted noise.", 0)
 _MAX_BAD_FRACTION = flags.DEFINE_float(
     "max_bad_fraction", 0.01, "Stop when a larger share of rows cannot be used.", 0.0, 1.0
 )
+_ENCODING_FROM = flags.DEFINE_string(
+    "encoding_from",
+    None,
+    "Earlier data set whose vocabularies and other tables are kept, so that a model of it can be "
+    "trained on; tokens that are new count as unknown.",
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the order of training rows.", 0)
 _THREADS = flags.DEFINE_integer("threads", None, "Of the engine; by default all processors.", 1)
 _MEMORY_LIMIT = flags.DEFINE_string(
@@ -82,6 +90,7 @@ def main(argv: list[str]) -> None:
         noise_rates=tuple(float(text) for text in _NOISE_RATES.value),
         noise_seed=_NOISE_SEED.value,
         seed=_SEED.value,
+        encoding_from=_ENCODING_FROM.value,
     )
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
     started = time.monotonic()

@@ -17,17 +17,19 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from clsd_tf.features import GROUP, LABEL, ROW, USER, WEIGHT
+from clsd_tf.features import GROUP, LABEL, ROW, TEACHER_LOGIT, USER, WEIGHT
 from clsd_tf.spec import read_spec
 from data_pipeline.integrity import check_sizes, read_errors, verify
-from data_pipeline.manifest import Manifest, ShardError
+from data_pipeline.manifest import Manifest, ShardError, ShardInfo
+from data_pipeline.scores import checked_sidecars, decode_logits
 from data_pipeline.shard_format import ShardFeature, parse_blocks, parse_rows, shard_features
-from data_pipeline.sharing import ShardPart, worker_share
+from data_pipeline.sharing import ShardPart, record_rows, without_share, worker_share
 
 __all__ = [
     "ShardError",
     "make_dataset",
     "read_errors",
+    "shard_batches",
     "steps_per_epoch",
     "verify",
 ]
@@ -37,6 +39,7 @@ _WINDOW_ROWS = 32768
 _ROWS_AT_ONCE = 256
 _OPEN_FILES = 8
 _SPEC = "spec.toml"
+_SERIALIZED = "_serialized"
 
 
 def make_dataset(
@@ -50,8 +53,10 @@ def make_dataset(
     skip_batches: int = 0,
     num_workers: int = 1,
     worker_index: int = 0,
+    without_fold: tuple[int, int] | None = None,
     columns: Sequence[str] | None = None,
     extra_columns: Sequence[str] = (),
+    scores: str | pathlib.Path | None = None,
     drop_remainder: bool = False,
 ) -> tf.data.Dataset:
     """Reads a split of a prepared data set, either layout.
@@ -69,23 +74,27 @@ def make_dataset(
       num_workers: workers that share the rows, each row going to exactly one of them: by file if
         there are enough, else record by record of every file.
       worker_index: which of them this is.
+      without_fold: (fold, number of folds): reads all rows but those that this worker of so many
+        would read. A single worker reads them.
       columns: model columns to read, None for all.
       extra_columns: satisfaction columns and `_row`, read only on request.
+      scores: directory of the teacher's logits (`clsd-score`), read along with the rows.
       drop_remainder: whether to leave out a smaller last batch.
 
     Returns:
       Dataset of (features, label, weight). Features: name -> int64 ids `[batch]`, for lists
       `[batch, length]`, float32 `[batch]` for numeric columns; `_group` and `_user` int64
-      `[batch]`; of the extra columns, satisfaction float32 and `_row` int64 `[batch]`. Label and
-      weight: float32 `[batch]`.
+      `[batch]`; of the extra columns, satisfaction float32 and `_row` int64 `[batch]`; with
+      `scores`, `_teacher_logit` float32 `[batch]`. Label and weight: float32 `[batch]`.
 
     Raises:
       ShardError: not a prepared data set, or a shard is missing or cut short.
+      ScoreError: scores are missing, damaged, or of other rows.
       ValueError: an argument is out of range, or names what the data set does not have.
     """
     manifest = Manifest.load(directory)
     features = _select(directory, columns, extra_columns)
-    share = worker_share(manifest, split, num_workers, worker_index)
+    share = _share(manifest, split, num_workers, worker_index, without_fold)
     check_sizes(directory, [part.shard for part in share])
     steps = _num_batches(share, batch_size, drop_remainder)
     total = steps * epochs
@@ -96,7 +105,7 @@ def make_dataset(
         )
     shuffle = split == "train" if shuffle is None else shuffle
     skip_epochs, skip_steps = divmod(skip_batches, steps) if steps else (0, 0)
-    rows = _RowReader(directory, manifest, share, features)
+    rows = _RowReader(directory, manifest, share, features, scores)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.fold_in(tf.constant([seed, 0], tf.int64), epoch) if shuffle else None
@@ -120,11 +129,41 @@ def steps_per_epoch(
     num_workers: int = 1,
     worker_index: int = 0,
     *,
+    without_fold: tuple[int, int] | None = None,
     drop_remainder: bool = False,
 ) -> int:
     """Batches that `make_dataset` yields in an epoch. Workers may differ: train for the fewest."""
-    share = worker_share(Manifest.load(directory), split, num_workers, worker_index)
+    share = _share(Manifest.load(directory), split, num_workers, worker_index, without_fold)
     return _num_batches(share, batch_size, drop_remainder)
+
+
+def shard_batches(
+    directory: str | pathlib.Path, shard: ShardInfo, batch_size: int
+) -> tf.data.Dataset:
+    """The model's features of one shard in batches, in the order of its rows."""
+    check_sizes(directory, [shard])
+    part = ShardPart(shard, 0, 1, shard.rows)
+    rows = _RowReader(directory, Manifest.load(directory), [part], _select(directory, None, ()))
+    examples = rows.windows(None).rebatch(batch_size).map(rows.to_example)
+    return examples.map(lambda features, label, weight: features).prefetch(2)
+
+
+def _share(
+    manifest: Manifest,
+    split: str,
+    num_workers: int,
+    worker_index: int,
+    without_fold: tuple[int, int] | None,
+) -> list[ShardPart]:
+    if without_fold is None:
+        return worker_share(manifest, split, num_workers, worker_index)
+    fold, num_folds = without_fold
+    if num_workers != 1 or not 0 <= fold < num_folds or num_folds < 2:
+        raise ValueError(
+            "`without_fold` must be (fold, number of folds) with at least 2 folds, and a single "
+            f"worker reads them. Received: without_fold={without_fold}, num_workers={num_workers}."
+        )
+    return without_share(manifest, split, num_folds, fold)
 
 
 def _num_batches(share: Sequence[ShardPart], batch_size: int, drop_remainder: bool) -> int:
@@ -162,26 +201,33 @@ class _RowReader:
         manifest: Manifest,
         share: Sequence[ShardPart],
         features: Sequence[ShardFeature],
+        scores: str | pathlib.Path | None = None,
     ):
         self._columnar = manifest.layout == "columnar"
-        self._record_rows = manifest.block_rows if self._columnar else 1
+        self._record_rows = record_rows(manifest)
         self._features = features
+        files = {_SERIALIZED: [pathlib.Path(directory) / part.shard.file for part in share]}
+        if scores is not None:
+            files[TEACHER_LOGIT] = checked_sidecars(scores, [part.shard for part in share])
         self._parts = (
-            tf.constant([str(pathlib.Path(directory) / p.shard.file) for p in share], tf.string),
+            {name: tf.constant([*map(str, paths)], tf.string) for name, paths in files.items()},
             tf.constant([part.first for part in share], tf.int64),
             tf.constant([part.every for part in share], tf.int64),
         )
 
     def windows(self, seed: tf.Tensor | None) -> tf.data.Dataset:
-        """One pass. Windows are tables of parsed rows (columnar) or serialized rows (row).
+        """One pass. Windows are tables of parsed rows (columnar) or of serialized ones (row).
 
         Args:
           seed: int64 `[2]`, of the order of files and of the rows in each window; None: as written.
         """
         records = self._records(seed).rebatch(max(1, _WINDOW_ROWS // self._record_rows))
 
-        def window(number: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor] | tf.Tensor:
-            table = parse_blocks(serialized, self._features) if self._columnar else serialized
+        def window(number: tf.Tensor, table: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            if self._columnar:
+                table |= parse_blocks(table.pop(_SERIALIZED), self._features)
+            if TEACHER_LOGIT in table:
+                table[TEACHER_LOGIT] = decode_logits(table[TEACHER_LOGIT])
             if seed is None:
                 return table
             rows = tf.shape(tf.nest.flatten(table)[0])[0]
@@ -191,27 +237,35 @@ class _RowReader:
         return records.enumerate().map(window, num_parallel_calls=tf.data.AUTOTUNE)
 
     def to_example(
-        self, batch: dict[str, tf.Tensor] | tf.Tensor
+        self, batch: dict[str, tf.Tensor]
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
         """(features, label, weight) of a batch of what a window holds."""
-        table = batch if self._columnar else parse_rows(batch, self._features)
+        table = batch if self._columnar else parse_rows(batch[_SERIALIZED], self._features)
         features = {
             f.name: table[f.name] if f.is_float else tf.cast(table[f.name], tf.int64)
             for f in self._features
         }
+        if TEACHER_LOGIT in batch:
+            features[TEACHER_LOGIT] = batch[TEACHER_LOGIT]
         return features, tf.cast(features.pop(LABEL), tf.float32), features.pop(WEIGHT)
 
     def _records(self, seed: tf.Tensor | None) -> tf.data.Dataset:
         """Serialized records, several to an element: taking single ones is what costs."""
         parts, cycle_length = self._parts, 1
         if seed is not None:
-            order = _permutation(tf.size(parts[0]), seed)
+            order = _permutation(tf.size(parts[1]), seed)
             parts = tf.nest.map_structure(lambda values: tf.gather(values, order), parts)
             cycle_length = _OPEN_FILES
         at_once = max(1, _ROWS_AT_ONCE // self._record_rows)
 
-        def records_of(path: tf.Tensor, first: tf.Tensor, every: tf.Tensor) -> tf.data.Dataset:
-            return tf.data.TFRecordDataset(path).shard(every, first).batch(at_once)
+        def records_of(
+            paths: dict[str, tf.Tensor], first: tf.Tensor, every: tf.Tensor
+        ) -> tf.data.Dataset:
+            batches = {
+                name: tf.data.TFRecordDataset(path).shard(every, first).batch(at_once)
+                for name, path in paths.items()
+            }
+            return tf.data.Dataset.zip(batches)
 
         return tf.data.Dataset.from_tensor_slices(parts).interleave(
             records_of,

@@ -7,6 +7,11 @@ import dataclasses
 from data_pipeline.manifest import Manifest, ShardInfo
 
 
+def record_rows(manifest: Manifest) -> int:
+    """Rows in a record of the data set; the last record of a shard may have fewer."""
+    return manifest.block_rows if manifest.layout == "columnar" else 1
+
+
 @dataclasses.dataclass(frozen=True)
 class ShardPart:
     """The records `first`, `first + every`, ... of a shard, which hold `rows` rows."""
@@ -37,7 +42,7 @@ def worker_share(
     shards = manifest.of_split(split)
     if len(shards) >= num_workers:
         return [ShardPart(shard, 0, 1, shard.rows) for shard in shards[worker_index::num_workers]]
-    block = manifest.block_rows if manifest.layout == "columnar" else 1
+    block = record_rows(manifest)
     share = []
     for index, shard in enumerate(shards):
         first = (worker_index - index) % num_workers
@@ -45,3 +50,24 @@ def worker_share(
         rows = sum(min(block, shard.rows - start) for start in starts)
         share.append(ShardPart(shard, first, num_workers, rows))
     return share
+
+
+def worker_of(shard: int, record: int, *, num_shards: int, num_workers: int) -> int:
+    """The worker that reads the record of this number in the shard of this number."""
+    return (shard if num_shards >= num_workers else shard + record) % num_workers
+
+
+def without_share(manifest: Manifest, split: str, num_folds: int, fold: int) -> list[ShardPart]:
+    """What is left of a split without a fold, which is what one of `num_folds` workers would read.
+
+    Raises:
+      ValueError: there is no such split or fold, or a fold has no rows.
+    """
+    shares = [worker_share(manifest, split, num_folds, index) for index in range(num_folds)]
+    if not all(sum(part.rows for part in share) for share in shares):
+        raise ValueError(
+            f"Split '{split}' is too small for {num_folds} folds. Received: "
+            f"{manifest.rows[split]} rows in records of {record_rows(manifest)}. Ask for fewer "
+            "folds, or prepare the log with smaller --block_rows."
+        )
+    return [part for index, share in enumerate(shares) if index != fold for part in share]

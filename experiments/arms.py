@@ -68,11 +68,11 @@ class Arm:
         return dict(given)
 
 
-_CLSD_OPTIONS: dict[str, str | float] = {
-    "confidence": "global",
-    "student": "weight",
-    "alpha": 0.5,
-    "distillation": 0.0,
+_CLSD_OPTIONS: dict[str, str | float | None] = {
+    "confidence": "mixture",
+    "student": "soft",
+    "alpha": None,  # that of the confidence function
+    "distillation": 0.5,
     "temperature": 1.0,
 }
 

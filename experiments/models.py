@@ -10,6 +10,7 @@ import tf_keras as keras
 
 from clsd_tf import (
     ClickConfidenceModel,
+    EMATeacher,
     Objective,
     default_optimizer,
     get_backbone,
@@ -25,7 +26,7 @@ _WEIGHTS = "weights"
 def build_model(
     config: TrainConfig,
     encoder: Encoder,
-    teacher: ClickConfidenceModel | None = None,
+    teacher: keras.layers.Layer | None = None,
     objective: Objective | None = None,
 ) -> ClickConfidenceModel:
     """Builds and compiles a model with the initial weights of the config's seed.
@@ -37,26 +38,51 @@ def build_model(
         teacher.
       objective: of the arm, see `experiments.objectives`; None for every teacher.
     """
-    keras.utils.set_random_seed(config.seed)
-    backbone = get_backbone(config.backbone, encoder.model_features, **config.backbone_options)
+    backbone = _build_backbone(config, encoder)
     options = dict(config.options) if teacher is not None else {}
     if "confidence" in options:
         options["confidence"] = get_confidence(
-            options["confidence"], encoder.num_groups, **config.confidence_options
+            _confidence_name(options["confidence"], teacher),
+            encoder.num_groups,
+            **config.confidence_options,
         )
     model = ClickConfidenceModel(
         backbone, teacher, num_groups=encoder.num_groups, objective=objective, **options
     )
     model.compile(_optimizer(config, [backbone] if objective is None else [backbone, objective]))
-    # Weights exist from here on: they do not depend on the first batch.
-    model({feature.name: _placeholder(feature) for feature in encoder.model_features})
     return model
 
 
+def build_ema_teacher(config: TrainConfig, encoder: Encoder) -> EMATeacher:
+    """A teacher that will follow a student of the config."""
+    return EMATeacher(_build_backbone(config, encoder))
+
+
+def _build_backbone(config: TrainConfig, encoder: Encoder) -> keras.layers.Layer:
+    keras.utils.set_random_seed(config.seed)
+    backbone = get_backbone(config.backbone, encoder.model_features, **config.backbone_options)
+    # Weights exist from here on: they do not depend on the first batch.
+    backbone({feature.name: _placeholder(feature) for feature in encoder.model_features})
+    return backbone
+
+
+def _confidence_name(name: str, teacher: keras.layers.Layer) -> str:
+    """A teacher that changes has no held-out rows: its calibration is learned along with it."""
+    return "online_affine" if name == "affine" and isinstance(teacher, EMATeacher) else name
+
+
 def save_model(model: ClickConfidenceModel, directory: pathlib.Path) -> None:
-    """Writes the model's weights, without those of its teacher and optimizer."""
+    """Writes the model's weights and what it scored before it trained on it.
+
+    Neither its teacher's weights nor its optimizer's.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     _checkpoint(model).write(str(directory / _WEIGHTS))
+
+
+def weight_files(directory: pathlib.Path) -> list[pathlib.Path]:
+    """Files in which `save_model` has put the weights."""
+    return sorted(directory.glob(f"{_WEIGHTS}.*"))
 
 
 def load_model(run: Run, config: TrainConfig, *, part: str = "student") -> ClickConfidenceModel:
@@ -75,7 +101,9 @@ def load_model(run: Run, config: TrainConfig, *, part: str = "student") -> Click
 
 
 def _checkpoint(model: ClickConfidenceModel) -> tf.train.Checkpoint:
-    return tf.train.Checkpoint(backbone=model.backbone, calibrated=model.calibrated)
+    return tf.train.Checkpoint(
+        backbone=model.backbone, calibrated=model.calibrated, progressive=model.progressive
+    )
 
 
 def _optimizer(

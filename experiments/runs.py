@@ -9,10 +9,22 @@ import json
 import pathlib
 import shutil
 
+from clsd_tf.compatibility import check_same_columns
+from clsd_tf.spec import read_spec
 from data_pipeline.cli import write_json
 from data_pipeline.manifest import Manifest
 
-_CONFIG, _RESULTS = "config.json", "results.json"
+_CONFIG, _RESULTS, _SPEC = "config.json", "results.json", "spec.toml"
+# Where a teacher comes from.
+TEACHERS = {
+    "frozen": "trained first, applied to each batch",
+    "scores": "trained first, its scores are stored beside the shards and read with the rows",
+    "ema": "the running average of the student's own weights; one training",
+    "oof": "stored scores, each by a model that was trained on the other folds",
+}
+# Added to the seed for a teacher. Other weights and another order of rows make its errors others
+# than the student's, which a teacher of the same seed would only confirm.
+TEACHER_SEED = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +40,14 @@ class TrainConfig:
       options: of the arm, see `experiments.arms`.
       confidence_options: arguments of the confidence function.
       method_options: further options of the arm, by name.
-      teacher: where the teacher comes from: "frozen", trained first.
+      teacher: where the teacher comes from, see `TEACHERS`.
       teacher_dir: finished run whose student is the teacher; None trains one.
-      seed: of initial weights and of the order of rows; teacher and student share it.
+      scores_dir: scores of the training and validation rows, with "scores"; None writes them.
+      num_folds: models of "oof".
+      generations: students that are trained one after the other, each taught by the one before.
+      init_from: finished run that goes on here, on other rows: its models, their optimizers and
+        what confidence has learned; None begins anew.
+      seed: of initial weights and of the order of rows; a teacher has another, `TEACHER_SEED`.
       epochs: passes over the training rows, for teacher and student each.
       batch_size: impressions a step.
       optimizer: "default" (Adam, and row-wise Adagrad for tables) or "adam" for everything.
@@ -49,6 +66,10 @@ class TrainConfig:
     method_options: dict[str, object] = dataclasses.field(default_factory=dict)
     teacher: str = "frozen"
     teacher_dir: str | None = None
+    scores_dir: str | None = None
+    num_folds: int = 3
+    generations: int = 1
+    init_from: str | None = None
     seed: int = 0
     epochs: int = 1
     batch_size: int = 512
@@ -56,6 +77,25 @@ class TrainConfig:
     learning_rate: float = 1e-3
     embedding_learning_rate: float = 0.03
     calibrate: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scores_dir and (self.teacher != "scores" or self.teacher_dir):
+            raise ValueError(
+                "--scores_dir says what the teacher thinks. Received: "
+                f"--teacher={self.teacher}, --teacher_dir={self.teacher_dir}. Expected: "
+                "--teacher=scores, without --teacher_dir."
+            )
+        if self.teacher_dir and self.teacher not in ("frozen", "scores"):
+            raise ValueError(
+                f"--teacher={self.teacher} makes its own teacher. Received: "
+                f"--teacher_dir={self.teacher_dir}. Leave it out, or choose another --teacher."
+            )
+        if self.generations > 1 and self.teacher not in ("frozen", "scores"):
+            raise ValueError(
+                f"Generations need a teacher that a student can replace. Received: "
+                f"--generations={self.generations} with --teacher={self.teacher}. Expected: "
+                "--teacher=frozen or --teacher=scores."
+            )
 
     def differences(self, other: TrainConfig) -> dict[str, tuple[object, object]]:
         """Fields that differ, with both values; a data set may have moved."""
@@ -131,6 +171,23 @@ class Run:
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a config of this version: {error}.") from error
 
+    def require_continuable(self, config: TrainConfig) -> None:
+        """Raises ValueError unless a run of `config` can go on from this one."""
+        self.require_finished()
+        differences = config.differences(self.config())
+        free = ("data", "init_from", "scores_dir", "seed", "epochs", "batch_size", "calibrate")
+        listed = "; ".join(
+            f"{name}: now {now!r}, then {then!r}"
+            for name, (now, then) in differences.items()
+            if name not in free
+        )
+        if listed:
+            raise ValueError(
+                f"The run in {self.directory} cannot go on with other options. Received: {listed}. "
+                f"Expected: the options of that run; {', '.join(free)} may differ."
+            )
+        self.require_same_encoding(config.data_dir)
+
     def require_finished(self) -> None:
         """Raises ValueError unless training came to its end."""
         self.config()
@@ -142,13 +199,18 @@ class Run:
 
     def require_same_encoding(self, data_dir: str | pathlib.Path) -> None:
         """Raises ValueError unless the ids of `data_dir` mean what they meant in training."""
-        for path in sorted(p for p in self.encoding.rglob("*") if p.is_file()):
+        Manifest.load(data_dir)
+        check_same_columns(
+            read_spec(pathlib.Path(data_dir) / _SPEC), read_spec(self.encoding / _SPEC)
+        )
+        tables = [p for p in self.encoding.rglob("*") if p.is_file() and p.name != _SPEC]
+        for path in sorted(tables):
             other = pathlib.Path(data_dir) / path.relative_to(self.encoding)
             if not other.exists() or not filecmp.cmp(path, other, shallow=False):
                 raise ValueError(
                     f"{data_dir} is encoded by other tables than the run was trained on. "
-                    f"Received: {other}, which differs from {path}. Evaluate on the data set that "
-                    "the run was trained on."
+                    f"Received: {other}, which differs from {path}. Use the data set that the run "
+                    "was trained on, or prepare the log with --encoding_from naming it."
                 )
 
 

@@ -2,11 +2,18 @@ r"""Trains a click model on prepared shards: plainly, by click confidence, or by
 
 python -m experiments.train --data_dir=prepared --model_dir=runs/plain --method=plain
 python -m experiments.train --data_dir=prepared --model_dir=runs/clsd --method=clsd \
-    --confidence=affine --student=weight --backbone=dcn_v2 --seed=1
-python -m experiments.train --data_dir=prepared --model_dir=runs/soft --method=clsd \
-    --student=soft --calibrate --teacher_dir=runs/plain
+    --confidence=affine --student=weight --backbone=din --seed=1
+python -m experiments.train --data_dir=prepared --model_dir=runs/clsd --calibrate
 python -m experiments.train --data_dir=prepared --model_dir=runs/t_ce --method=t_ce \
     --method_options='{"drop_rate": 0.2, "ramp_steps": 500}'
+python -m experiments.train --data_dir=prepared --model_dir=runs/oof --method=clsd \
+    --confidence=affine --teacher=oof --num_folds=3
+python -m experiments.train --data_dir=prepared --model_dir=runs/second --method=clsd \
+    --teacher=scores --generations=2
+python -m experiments.train --data_dir=day_1 --model_dir=runs/day_1 --teacher=ema \
+    --confidence=affine
+python -m experiments.train --data_dir=day_2 --model_dir=runs/day_2 --teacher=ema \
+    --confidence=affine --init_from=runs/day_1
 
 A run that was interrupted goes on where it stopped when the same command is given again.
 TensorBoard reads `<model_dir>/logs`. Then: `clsd-evaluate` and `clsd-export`.
@@ -23,7 +30,7 @@ from absl import flags
 from clsd_tf.backbones import backbone_names
 from data_pipeline.cli import load_tensorflow, run_main, write_results
 from experiments.arms import ARMS, get_arm
-from experiments.runs import Run, TrainConfig, data_checksum
+from experiments.runs import TEACHERS, Run, TrainConfig, data_checksum
 
 _METHODS = "; ".join(f"{name}: {arm.summary}" for name, arm in ARMS.items())
 _METHOD_OPTIONS_OF = "; ".join(
@@ -45,7 +52,10 @@ _BACKBONE_OPTIONS = flags.DEFINE_string(
     "backbone_options", "{}", "Arguments of the backbone as JSON, such as '{\"units\": [64, 32]}'."
 )
 _CONFIDENCE = flags.DEFINE_enum(
-    "confidence", None, ["global", "affine"], "Confidence function; clsd has 'global'."
+    "confidence",
+    None,
+    ["global", "affine", "mixture"],
+    "Confidence function; clsd has 'mixture'.",
 )
 _CONFIDENCE_OPTIONS = flags.DEFINE_string(
     "confidence_options",
@@ -56,17 +66,38 @@ _STUDENT = flags.DEFINE_enum(
     "student", None, ["weight", "soft"], "Confidence weighs clicks, or replaces their label."
 )
 _ALPHA = flags.DEFINE_float(
-    "alpha", None, "Share of the group's own confidence, 0 to 1; clsd has 0.5.", 0.0, 1.0
+    "alpha",
+    None,
+    "Share of the group's own confidence, 0 to 1; by default 1 with 'mixture', else 0.5.",
+    0.0,
+    1.0,
 )
 _DISTILLATION = flags.DEFINE_float(
-    "distillation", None, "Share of the distillation loss, 0 to 1.", 0.0, 1.0
+    "distillation", None, "Share of the distillation loss, 0 to 1; clsd has 0.5.", 0.0, 1.0
 )
 _TEMPERATURE = flags.DEFINE_float(
     "temperature", None, "Softens teacher and student in the distillation loss; > 0."
 )
-_TEACHER = flags.DEFINE_enum("teacher", "frozen", ["frozen"], "Where the teacher comes from.")
+_TEACHER = flags.DEFINE_enum(
+    "teacher",
+    "frozen",
+    list(TEACHERS),
+    "Where the teacher comes from. " + "; ".join(f"{k}: {v}" for k, v in TEACHERS.items()) + ".",
+)
 _TEACHER_DIR = flags.DEFINE_string(
     "teacher_dir", None, "Finished run whose model is the teacher, instead of training one."
+)
+_SCORES_DIR = flags.DEFINE_string(
+    "scores_dir", None, "Scores to learn from (`clsd-score`), with --teacher=scores."
+)
+_NUM_FOLDS = flags.DEFINE_integer("num_folds", 3, "Models of --teacher=oof.", 2)
+_GENERATIONS = flags.DEFINE_integer(
+    "generations", 1, "Students trained one after the other, each taught by the one before.", 1
+)
+_INIT_FROM = flags.DEFINE_string(
+    "init_from",
+    None,
+    "Finished run to go on from, on new rows in data_dir (`clsd-prepare --encoding_from`).",
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of initial weights and of the order of rows.", 0)
 _EPOCHS = flags.DEFINE_integer("epochs", 1, "Passes over the rows. Click models overfit early.", 1)
@@ -121,8 +152,14 @@ def config_from_flags() -> TrainConfig:
         "temperature": _TEMPERATURE.value,
     }
     arm = get_arm(_METHOD.value)
-    if _TEACHER_DIR.value and not arm.needs_teacher:
-        raise ValueError(f"--method={_METHOD.value} has no teacher; leave --teacher_dir out.")
+    about_teacher = [_TEACHER, _TEACHER_DIR, _SCORES_DIR, _NUM_FOLDS, _GENERATIONS]
+    given_flags = [f"--{flag.name}" for flag in about_teacher if flag.present]
+    if given_flags and not arm.needs_teacher:
+        raise ValueError(
+            f"--method={_METHOD.value} has no teacher; leave {', '.join(given_flags)} out."
+        )
+    if _NUM_FOLDS.present and _TEACHER.value != "oof":
+        raise ValueError("--num_folds is for --teacher=oof; leave it out, or choose that teacher.")
     return TrainConfig(
         data_dir=_DATA_DIR.value,
         data=data_checksum(_DATA_DIR.value),
@@ -136,6 +173,10 @@ def config_from_flags() -> TrainConfig:
         ),
         teacher=_TEACHER.value,
         teacher_dir=_TEACHER_DIR.value,
+        scores_dir=_SCORES_DIR.value,
+        num_folds=_NUM_FOLDS.value,
+        generations=_GENERATIONS.value,
+        init_from=_INIT_FROM.value,
         seed=_SEED.value,
         epochs=_EPOCHS.value,
         batch_size=_BATCH_SIZE.value,

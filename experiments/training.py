@@ -1,23 +1,26 @@
-"""The phases of a run: train the teacher, fit the confidence, train the student. All resume."""
+"""The phases of a run: teacher, its scores, students, one after the other. All resume."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import pathlib
+from collections.abc import Sequence
 
 import tensorflow as tf
+import tf_keras as keras
 
-from clsd_tf import ClickConfidenceModel, StepCheckpoint
+from clsd_tf import ClickConfidenceModel, ScoredClicks, StepCheckpoint, StoredScores
 from clsd_tf.encoding import Encoder, copy_encoding
 from data_pipeline.cli import write_json
 from data_pipeline.manifest import Manifest
 from data_pipeline.reader import make_dataset, steps_per_epoch
 from experiments.arms import get_arm
-from experiments.models import build_model, load_model, save_model
+from experiments.models import build_ema_teacher, build_model, load_model, save_model
 from experiments.monitoring import EpochLogs, ProgressBar, StepSummaries
 from experiments.objectives import build_objective, own_columns, without_satisfaction
-from experiments.runs import Run, TrainConfig
+from experiments.runs import TEACHER_SEED, Run, TrainConfig
+from experiments.scoring import score_with
 
 # Its presence says that a phase is done.
 _RESULT = "phase.json"
@@ -25,12 +28,26 @@ _RESULT = "phase.json"
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """The training of one model of a run: "teacher" or "student"."""
+    """The training of one model of a run.
+
+    Attributes:
+      name: "teacher", "fold_0", ..., "generation_1", ... or "student".
+      run: that it belongs to.
+      config: of the run.
+      checkpoint_steps: batches between checkpoints.
+      scores: directory of the teacher's scores, if the model is taught by stored ones.
+      without_fold: what of the training rows is left out, see `make_dataset`.
+      teacher_clicks: impressions that the teacher scored before it trained on them; None where
+        there are none, or better ones.
+    """
 
     name: str
     run: Run
     config: TrainConfig
     checkpoint_steps: int
+    scores: pathlib.Path | None = None
+    without_fold: tuple[int, int] | None = None
+    teacher_clicks: ScoredClicks | None = None
 
     @property
     def directory(self) -> pathlib.Path:
@@ -42,6 +59,21 @@ class Phase:
         """What came of the phase, or None until it is done."""
         path = self.directory / _RESULT
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def held_out(self) -> tf.data.Dataset | ScoredClicks:
+        """Rows that the teacher has not trained on.
+
+        Those of its folds, or of its first pass, and else validation rows.
+        """
+        if self.teacher_clicks is not None:
+            return self.teacher_clicks
+        split = "train" if self.config.teacher == "oof" else "valid"
+        if split == "valid" and not Manifest.load(self.config.data_dir).rows.get(split):
+            raise _no_validation("The confidence function is fitted")
+        # Scores and groups are all that is read.
+        return make_dataset(
+            self.config.data_dir, split, 4096, shuffle=False, columns=[], scores=self.scores
+        )
 
     def finish(self, model: ClickConfidenceModel, result: dict[str, object]) -> None:
         """Keeps the model, then says that the phase is done."""
@@ -58,30 +90,78 @@ def train_run(run: Run, config: TrainConfig, *, checkpoint_steps: int) -> dict[s
     Raises:
       ValueError: the data set has no training rows, or no validation rows where confidence or
         calibration are fitted on them; or the teacher of `teacher_dir` does not fit.
+      ScoreError: the scores of `scores_dir` are not those of the rows.
     """
+    if config.init_from:
+        Run(config.init_from).require_continuable(config)
     copy_encoding(config.data_dir, run.encoding)
     encoder = Encoder.load(run.encoding)
     results: dict[str, object] = {}
-    teacher = None
-    if get_arm(config.method).needs_teacher:
-        phase = Phase("teacher", run, config, checkpoint_steps)
+    teacher_config = dataclasses.replace(config, seed=config.seed + TEACHER_SEED)
+
+    def finish(phase: Phase, teachers: Sequence[str] | None) -> None:
         if phase.result is None:
-            _make_teacher(phase, encoder)
-        teacher = load_model(run, config, part="teacher")
-        results["teacher"] = phase.result
-    phase = Phase("student", run, config, checkpoint_steps)
-    if phase.result is None:
-        student = build_model(config, encoder, teacher, build_objective(config, encoder))
-        _fit(phase, student, encoder)
-    results["student"] = phase.result
+            if phase.name == "teacher" and config.teacher_dir:
+                _copy_teacher(phase)
+            elif teachers is None:
+                _fit(phase, build_model(phase.config, encoder), encoder)
+            else:
+                phase, teacher = _taught(phase, teachers, encoder)
+                objective = build_objective(config, encoder)
+                _fit(phase, build_model(phase.config, encoder, teacher, objective), encoder)
+        results[phase.name] = phase.result
+
+    taught_by = None
+    if get_arm(config.method).needs_teacher:
+        teachers = _teacher_phases(run, teacher_config, checkpoint_steps)
+        for phase in teachers:
+            finish(phase, None)
+        taught_by = [phase.name for phase in teachers]
+    for generation in range(1, config.generations):
+        seed = config.seed + (1 + generation) * TEACHER_SEED
+        other = dataclasses.replace(config, seed=seed)
+        phase = Phase(f"generation_{generation}", run, other, checkpoint_steps)
+        finish(phase, taught_by)
+        taught_by = [phase.name]
+    finish(Phase("student", run, config, checkpoint_steps), taught_by)
     return results
 
 
-def _make_teacher(phase: Phase, encoder: Encoder) -> None:
+def _teacher_phases(run: Run, config: TrainConfig, checkpoint_steps: int) -> list[Phase]:
+    """The models that teach the first student; none if it follows itself, or scores are given."""
+    if config.scores_dir or config.teacher == "ema":
+        return []
+    if config.teacher == "oof":
+        folds = config.num_folds
+        return [
+            Phase(f"fold_{fold}", run, config, checkpoint_steps, without_fold=(fold, folds))
+            for fold in range(folds)
+        ]
+    return [Phase("teacher", run, config, checkpoint_steps)]
+
+
+def _taught(
+    phase: Phase, teachers: Sequence[str], encoder: Encoder
+) -> tuple[Phase, keras.layers.Layer]:
+    """The phase with what it is taught by: a model, or scores, which are written here."""
+    run, config = phase.run, phase.config
+    if config.teacher == "ema":
+        return phase, build_ema_teacher(config, encoder)
+    if config.scores_dir:
+        return dataclasses.replace(phase, scores=pathlib.Path(config.scores_dir)), StoredScores()
+    if config.teacher != "oof":
+        teacher = load_model(run, config, part=teachers[0])
+        phase = dataclasses.replace(phase, teacher_clicks=teacher.progressive_clicks)
+    if config.teacher == "frozen":
+        return phase, teacher
+    scores = run.directory / "scores" / phase.name
+    splits = ["train"] if config.teacher == "oof" else ["train", "valid"]
+    score_with(run, config, teachers, splits, scores, config.data_dir)
+    return dataclasses.replace(phase, scores=scores), StoredScores()
+
+
+def _copy_teacher(phase: Phase) -> None:
     config = phase.config
-    if config.teacher_dir is None:
-        _fit(phase, build_model(config, encoder), encoder)
-        return
     other = Run(config.teacher_dir)
     other.require_finished()
     for field in ("data", "backbone", "backbone_options"):
@@ -101,14 +181,19 @@ def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
     rows = Manifest.load(config.data_dir).rows
     if not rows["train"]:
         raise ValueError(f"{config.data_dir} has no training rows. Prepare it with other days.")
-    valid = _held_out(config) if rows.get("valid") else None
+    valid = _valid(config) if rows.get("valid") else None
     checkpoint = StepCheckpoint(phase.directory / "checkpoints", phase.checkpoint_steps)
     done = checkpoint.restore(model)
-    if model.confidence is not None and not done:
-        _require(valid, "The confidence function is fitted")
-        model.fit_confidence(valid)
+    if config.init_from and not done:
+        checkpoint.restore_learned(
+            model, Run(config.init_from).directory / phase.name / "checkpoints"
+        )
+    if model.confidence is not None and model.confidence.needs_held_out and not done:
+        model.fit_confidence(phase.held_out())
 
-    steps = steps_per_epoch(config.data_dir, "train", config.batch_size)
+    steps = steps_per_epoch(
+        config.data_dir, "train", config.batch_size, without_fold=phase.without_fold
+    )
     logs = EpochLogs(phase.directory / "epochs.json")
     bar = ProgressBar(phase.name, steps, config.epochs, done)
     summaries = StepSummaries(phase.run.logs / phase.name, done)
@@ -122,6 +207,8 @@ def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
                 epochs=epoch + 1,
                 skip_batches=max(done, epoch * steps),
                 extra_columns=own_columns(model, config),
+                without_fold=phase.without_fold,
+                scores=phase.scores,
             )
             model.fit(
                 without_satisfaction(rest, encoder, own_columns(model, config)),
@@ -142,7 +229,8 @@ def _finish(
     epochs: list[dict[str, float]],
 ) -> None:
     if phase.name == "student" and phase.config.calibrate:
-        _require(valid, "Calibration is fitted")
+        if valid is None:
+            raise _no_validation("Calibration is fitted")
         model.calibrate(valid)
     result: dict[str, object] = {"epochs": epochs, "outputs": model.output_meaning}
     if model.confidence is not None:
@@ -150,14 +238,13 @@ def _finish(
     phase.finish(model, result)
 
 
-def _held_out(config: TrainConfig) -> tf.data.Dataset:
+def _valid(config: TrainConfig) -> tf.data.Dataset:
     """Validation rows: larger batches, since there is no step to take."""
     return make_dataset(config.data_dir, "valid", max(config.batch_size, 4096))
 
 
-def _require(valid: tf.data.Dataset | None, what: str) -> None:
-    if valid is None:
-        raise ValueError(
-            f"{what} on validation rows, and the data set has none. Received: valid = 0 rows. "
-            "Prepare the log with a validation day (`split.valid_from`) or fraction."
-        )
+def _no_validation(what: str) -> ValueError:
+    return ValueError(
+        f"{what} on validation rows, and the data set has none. Received: valid = 0 rows. "
+        "Prepare the log with a validation day (`split.valid_from`) or fraction."
+    )

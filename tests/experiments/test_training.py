@@ -14,16 +14,9 @@ import tensorflow as tf
 
 from clsd_tf import Encoder, metrics
 from clsd_tf.features import GROUP
-from experiments import monitoring
 from experiments.evaluation import score_split
 from experiments.models import load_model
-from experiments.runs import Run
-
-
-def scores_of(run: Run, part: str = "student", split: str = "valid") -> np.ndarray:
-    config = run.config()
-    model = load_model(run, config, part=part)
-    return score_split(model, Encoder.load(run.encoding), config.data_dir, split).scores
+from tests.experiments.helpers import Killed, kill_after, scores_of
 
 
 def test_learns_to_rank_clicks(plain, prepared):
@@ -53,24 +46,6 @@ def test_seeds_decide(plain, configure, train, tmp_path):
     other = train(tmp_path / "other", configure("plain", seed=1))
     np.testing.assert_array_equal(scores_of(same), scores_of(plain))
     assert np.abs(scores_of(other) - scores_of(plain)).max() > 0.01
-
-
-class Killed(Exception):
-    pass
-
-
-def kill_after(monkeypatch, steps: int) -> None:
-    """Kills the process, as it were, after so many steps of all phases together."""
-    original = monitoring.StepSummaries.on_train_batch_end
-    left = [steps]
-
-    def on_train_batch_end(self, batch, logs=None):
-        original(self, batch, logs)
-        left[0] -= 1
-        if not left[0]:
-            raise Killed
-
-    monkeypatch.setattr(monitoring.StepSummaries, "on_train_batch_end", on_train_batch_end)
 
 
 @pytest.mark.parametrize("epochs", [1, 2])

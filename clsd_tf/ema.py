@@ -1,0 +1,183 @@
+"""A teacher that follows its student: an exponential moving average of the student's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+import tf_keras as keras
+
+from clsd_tf.batches import Features, inputs_of
+from clsd_tf.embeddings import FusedEmbedding
+
+
+@keras.saving.register_keras_serializable(package="clsd_tf")
+class EMATeacher(keras.layers.Layer):
+    """An average of the student's weights over the steps so far, in one single `fit`.
+
+        teacher <- d_t * teacher + (1 - d_t) * student,   d_t = min(decay, (1 + t) / (10 + t))
+
+    The first update copies the student; the warm-up of the decay lets early weights be forgotten
+    soon. `ClickConfidenceModel` updates and applies the teacher before it trains on a batch, so
+    that in the first epoch every batch is scored by weights that have not seen it. In the first
+    `warmup_steps` steps the student learns from clicks as they are.
+
+    Source: arXiv 1703.01780 (mean teacher), section 2, for the average; its use as a teacher of
+    click confidence is this project's reading.
+
+    Tables of `FusedEmbedding` are averaged lazily, at the cost of the batch and not of the table. A
+    row that no batch contained has not changed in the student since the last one that did, and k
+    averages with a constant s are one with the product of their decays:
+
+        e <- s + D * (e - s),   D = product of the decays since the row was averaged last
+
+    So each row that the teacher reads is first brought up to date, and what it reads is the dense
+    average, exactly, under optimizers that leave other rows alone (`RowwiseAdagrad`); where they do
+    not (Adam), rows between two readings are averaged as if they had taken their last step at once.
+    Other variables, tables of layers of one's own among them, are averaged whole in every step.
+
+    Args:
+      backbone: of the same architecture as the student's, but an object of its own.
+      decay: of the average, in (0, 1). Defaults to 0.999, a memory of about 1000 steps.
+      warmup_steps: steps before the student is taught. Defaults to 100.
+
+    Input and output: those of the backbone.
+
+    >>> student = ClickConfidenceModel(backbone(), EMATeacher(backbone()), confidence="global")
+    """
+
+    def __init__(
+        self,
+        backbone: keras.layers.Layer,
+        decay: float = 0.999,
+        warmup_steps: int = 100,
+        **kwargs,
+    ):
+        """See the class."""
+        super().__init__(**kwargs)
+        if not 0.0 < decay < 1.0 or warmup_steps < 0:
+            raise ValueError(
+                "`decay` must be in (0, 1) and `warmup_steps` >= 0. Received: "
+                f"decay={decay}, warmup_steps={warmup_steps}."
+            )
+        self.backbone = backbone
+        self.decay = decay
+        self.warmup_steps = warmup_steps
+        self.step = self._add_state("step", (), tf.int64)
+        # Logarithm of the product of all decays so far; float64, because it grows without end and
+        # small differences of it count.
+        self._log_decay = self._add_state("log_decay", (), tf.float64)
+        # For each table, `_log_decay` as it was when each row was averaged last.
+        self._row_log_decays = [
+            self._add_state("row_log_decay", (rows,), tf.float64)
+            for embedding in _embeddings(backbone)
+            for rows in embedding.table_rows
+        ]
+
+    @property
+    def is_warm(self) -> tf.Tensor:
+        """Whether the student is to be taught: bool scalar."""
+        return self.step > self.warmup_steps
+
+    def call(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        """Applies the average; rows of tables are as old as the last `follow` that read them."""
+        return self.backbone(inputs, training=training)
+
+    def follow(self, student: keras.layers.Layer, features: Features) -> None:
+        """Takes one step of the average, for all that `call` reads of `features`.
+
+        Args:
+          student: the backbone to follow.
+          features: of the batch that is scored next.
+
+        Raises:
+          ValueError: the student has other weights, or is replicated.
+        """
+        inputs = inputs_of(self.backbone, features)
+        for layer in (self.backbone, student):
+            if not layer.built:
+                layer(inputs)  # creates them
+        _check_alike(self.backbone, student)
+        tf.cond(
+            self.step == 0,
+            lambda: self._copy(student),
+            lambda: self._average(student, inputs),
+        )
+        self.step.assign_add(1)
+
+    def _copy(self, student: keras.layers.Layer) -> None:
+        for mine, theirs in zip(self.backbone.weights, student.weights, strict=True):
+            mine.assign(theirs)
+
+    def _average(self, student: keras.layers.Layer, inputs: Mapping[str, tf.Tensor]) -> None:
+        step = tf.cast(self.step, tf.float64)
+        decay = tf.minimum(tf.constant(self.decay, tf.float64), (1.0 + step) / (10.0 + step))
+        self._log_decay.assign_add(tf.math.log(decay))
+        tables = set()
+        log_decays = iter(self._row_log_decays)
+        embeddings = zip(_embeddings(self.backbone), _embeddings(student), strict=True)
+        for my_embedding, their_embedding in embeddings:
+            read = zip(
+                my_embedding.embedding_variables,
+                their_embedding.embedding_variables,
+                my_embedding.rows_read(inputs),
+                strict=True,
+            )
+            for mine, theirs, rows in read:
+                tables.add(mine.ref())
+                self._catch_up(mine, theirs, next(log_decays), rows)
+        for mine, theirs in zip(self.backbone.weights, student.weights, strict=True):
+            if mine.ref() not in tables and mine.dtype.is_floating:
+                mine.assign_add(tf.cast(1.0 - decay, mine.dtype) * (theirs - mine))
+
+    def _catch_up(
+        self, mine: tf.Variable, theirs: tf.Variable, log_decays: tf.Variable, rows: tf.Tensor
+    ) -> None:
+        """Averages the given rows of a table, once for all steps since they were averaged last."""
+        rows, _ = tf.unique(rows)
+        kept = tf.exp(self._log_decay - tf.gather(log_decays, rows))
+        kept = tf.cast(kept, mine.dtype)[:, tf.newaxis]
+        target = tf.gather(theirs, rows)
+        averaged = target + kept * (tf.gather(mine, rows) - target)
+        mine.scatter_update(tf.IndexedSlices(averaged, rows))
+        now = tf.fill(tf.shape(rows), tf.convert_to_tensor(self._log_decay))
+        log_decays.scatter_update(tf.IndexedSlices(now, rows))
+
+    def get_config(self) -> dict[str, object]:
+        """See `keras.layers.Layer`."""
+        return {
+            **super().get_config(),
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "decay": self.decay,
+            "warmup_steps": self.warmup_steps,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> EMATeacher:
+        """See `keras.layers.Layer`."""
+        backbone = keras.saving.deserialize_keras_object(config["backbone"])
+        return cls(**{**config, "backbone": backbone})
+
+    def _add_state(self, name: str, shape: tuple[int, ...], dtype: tf.DType) -> tf.Variable:
+        return self.add_weight(
+            name=name, shape=shape, dtype=dtype, initializer="zeros", trainable=False
+        )
+
+
+def _embeddings(layer: keras.layers.Layer) -> list[FusedEmbedding]:
+    return [part for part in (layer, *layer.submodules) if isinstance(part, FusedEmbedding)]
+
+
+def _check_alike(teacher: keras.layers.Layer, student: keras.layers.Layer) -> None:
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas > 1:
+        raise ValueError(
+            "An EMA teacher follows one replica of its student, because each would read other rows "
+            f"of the tables. Received: {replicas} replicas. Use a frozen teacher or stored scores."
+        )
+    mine, theirs = ([w.shape.as_list() for w in layer.weights] for layer in (teacher, student))
+    if mine != theirs:
+        raise ValueError(
+            "An EMA teacher must be of the same architecture as its student. Received: weights of "
+            f"shapes {mine} and {theirs}. Build both by the same function."
+        )

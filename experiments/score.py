@@ -1,0 +1,71 @@
+r"""Scores a data set once with the model of a run, so that it can teach at no further cost.
+
+python -m experiments.score --model_dir=runs/plain --data_dir=prepared
+python -m experiments.train --data_dir=prepared --model_dir=runs/clsd --teacher=scores \
+    --scores_dir=runs/plain/scores
+
+Writes the logit of every row beside the shards, one file a shard, in <model_dir>/scores. A pass
+that was interrupted goes on with the next shard when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import time
+
+from absl import flags
+
+from data_pipeline.cli import load_tensorflow, run_main, write_results
+from experiments.runs import Run
+
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Directory of a finished run (`clsd-train`).")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Prepared data set to score; default: that of the run."
+)
+_SPLITS = flags.DEFINE_multi_enum(
+    "splits", ["train", "valid"], ["train", "valid", "test"], "Splits to score; may be repeated."
+)
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", None, "Where scores go; default: <model_dir>/scores."
+)
+flags.mark_flag_as_required("model_dir")
+
+
+def main(argv: list[str]) -> None:
+    """Scores by the flags."""
+    del argv
+    run = Run(_MODEL_DIR.value)
+    run.require_finished()
+    config = run.config()
+    data_dir = _DATA_DIR.value or config.data_dir
+    run.require_same_encoding(data_dir)
+    output = pathlib.Path(_OUTPUT_DIR.value or run.directory / "scores")
+
+    load_tensorflow()
+    from experiments.scoring import score_with
+
+    started = time.monotonic()
+    scores = score_with(run, config, ["student"], _SPLITS.value, output, data_dir)
+    write_results(
+        output / "results.json",
+        config={
+            "model_dir": str(run.directory),
+            "data_dir": str(data_dir),
+            "splits": _SPLITS.value,
+        },
+        metrics={
+            "rows": sum(file.rows for file in scores.files),
+            "files": len(scores.files),
+            "model": scores.model,
+            "seconds": round(time.monotonic() - started, 1),
+        },
+    )
+
+
+def cli() -> None:
+    """Entry point of `clsd-score`."""
+    run_main(main)
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,162 @@
+"""Stored scores teach what the teacher that gave them would teach."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+import clsd_tf
+from clsd_tf.features import TEACHER_LOGIT
+from tests.clsd_tf.conftest import NUM_GROUPS
+
+
+def backbone(clicks, seed: int) -> keras.layers.Layer:
+    """With its weights, which depend on the seed."""
+    keras.utils.set_random_seed(seed)
+    layer = clsd_tf.get_backbone("mlp", clicks.inputs, units=[8])
+    layer({feature.name: clicks.features[feature.name] for feature in clicks.inputs})
+    return layer
+
+
+def fitted(clicks, teacher, data, confidence: str) -> clsd_tf.ClickConfidenceModel:
+    student = clsd_tf.ClickConfidenceModel(
+        backbone(clicks, 1), teacher, confidence, num_groups=NUM_GROUPS, distillation=0.2
+    )
+    student.compile()
+    student.fit_confidence(data)
+    student.fit(data, epochs=2, verbose=0)
+    return student
+
+
+@pytest.mark.parametrize("confidence", ["global", "affine"])
+def test_stored_scores_teach_like_the_teacher_that_gave_them(clicks, confidence):
+    teacher = backbone(clicks, 0)
+    teacher.head.kernel.assign(5 * teacher.head.kernel)
+
+    def with_scores(features, label, weight):
+        inputs = {feature.name: features[feature.name] for feature in clicks.inputs}
+        return {**features, TEACHER_LOGIT: tf.reshape(teacher(inputs), [-1])}, label, weight
+
+    frozen = fitted(clicks, teacher, clicks.dataset(), confidence)
+    stored = fitted(clicks, clsd_tf.StoredScores(), clicks.dataset().map(with_scores), confidence)
+    for one, other in zip(frozen.backbone.weights, stored.backbone.weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+def test_without_scores_it_says_what_is_missing(clicks):
+    student = clsd_tf.ClickConfidenceModel(backbone(clicks, 1), clsd_tf.StoredScores(), "global")
+    student.compile()
+    with pytest.raises(ValueError, match="hold no stored scores.*'_teacher_logit'"):
+        student.fit(clicks.dataset(), verbose=0)
+
+
+def numpy_averages(weights: list[list[np.ndarray]], decay: float) -> list[np.ndarray]:
+    """The dense average over the student's weights at the start of each step."""
+    average = weights[0]
+    for step, of_step in enumerate(weights[1:], start=1):
+        d = min(decay, (1 + step) / (10 + step))
+        average = [d * a + (1 - d) * w for a, w in zip(average, of_step, strict=True)]
+    return average
+
+
+def test_lazy_averages_of_read_rows_are_the_dense_ones(clicks):
+    student = backbone(clicks, 1)
+    teacher = clsd_tf.EMATeacher(backbone(clicks, 2), decay=0.6)
+    model = clsd_tf.ClickConfidenceModel(student, teacher, "global", num_groups=NUM_GROUPS)
+    model.compile()
+    seen = []
+    for features, label, _ in clicks.dataset(16).take(40):  # a batch holds few of the 100 rows
+        seen.append([w.numpy() for w in student.weights])
+        model.train_on_batch(features, label)
+    inputs = {feature.name: features[feature.name] for feature in clicks.inputs}
+    expected = backbone(clicks, 3)
+    for weight, value in zip(expected.weights, numpy_averages(seen, 0.6), strict=True):
+        weight.assign(value)
+    np.testing.assert_allclose(teacher(inputs), expected(inputs), rtol=2e-4, atol=2e-5)
+    (table,) = (w.numpy() for w in teacher.backbone.embedding.embedding_variables)
+    (dense,) = (w.numpy() for w in expected.embedding.embedding_variables)
+    assert np.abs(table - dense).max() > 1e-4  # other rows wait until they are read
+
+
+def ema_student(clicks, confidence="global", **options) -> clsd_tf.ClickConfidenceModel:
+    teacher = clsd_tf.EMATeacher(backbone(clicks, 2), **options)
+    student = clsd_tf.ClickConfidenceModel(
+        backbone(clicks, 1), teacher, confidence, num_groups=NUM_GROUPS
+    )
+    student.compile()
+    return student
+
+
+def test_plain_until_it_is_warm(clicks):
+    plain = clsd_tf.ClickConfidenceModel(backbone(clicks, 1))
+    plain.compile()
+    student = ema_student(clicks, warmup_steps=5)
+    batches = list(clicks.dataset(100))
+    for step, (features, label, weight) in enumerate(batches[:6]):
+        same = [np.allclose(*w, atol=1e-6) for w in pairs(student.backbone, plain.backbone)]
+        assert all(same), step
+        for model in (student, plain):
+            model.train_on_batch(features, label, weight)
+    assert not all(np.allclose(*w, atol=1e-6) for w in pairs(student.backbone, plain.backbone))
+
+
+def pairs(one: keras.layers.Layer, other: keras.layers.Layer):
+    return zip(one.get_weights(), other.get_weights(), strict=True)
+
+
+def test_the_first_batch_is_scored_by_the_student_as_it_began(clicks):
+    student = ema_student(clicks, warmup_steps=0)
+    start = backbone(clicks, 1)
+    features, label, _ = next(iter(clicks.dataset(64)))
+    student.train_on_batch(features, label)
+    for mine, theirs in pairs(student.teacher.backbone, start):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_the_average_goes_on_from_a_checkpoint(clicks, tmp_path):
+    def fit(model, skip, take):
+        for features, label, _ in clicks.dataset(50).skip(skip).take(take):
+            model.train_on_batch(features, label)
+        return model
+
+    undisturbed = fit(ema_student(clicks, "affine", warmup_steps=3), 0, 20)
+    first = fit(ema_student(clicks, "affine", warmup_steps=3), 0, 11)
+    path = tf.train.Checkpoint(model=first, optimizer=first.optimizer).write(str(tmp_path / "c"))
+    second = ema_student(clicks, "affine", warmup_steps=3)
+    checkpoint = tf.train.Checkpoint(model=second, optimizer=second.optimizer)
+    checkpoint.read(path).assert_existing_objects_matched()
+    fit(second, 11, 9)
+    for one, other in zip(undisturbed.weights, second.weights, strict=True):
+        np.testing.assert_array_equal(one, other, one.name)
+
+
+def test_all_that_was_learned_goes_on_in_a_new_series(clicks, tmp_path):
+    """The next day's rows train what the first day's left, as if there had been one series."""
+    first_day, next_day = clicks.dataset(50).take(12), clicks.dataset(50).skip(12)
+    whole = ema_student(clicks, "affine", warmup_steps=3)
+    whole.fit(first_day.concatenate(next_day), verbose=0)
+    first = ema_student(clicks, "affine", warmup_steps=3)
+    first.fit(first_day, callbacks=[clsd_tf.StepCheckpoint(tmp_path)], verbose=0)
+    second = ema_student(clicks, "affine", warmup_steps=3)
+    clsd_tf.StepCheckpoint.restore_learned(second, tmp_path)
+    second.fit(next_day, verbose=0)
+    for part in ("backbone", "teacher", "confidence", "mean_weight"):
+        for one, other in pairs(getattr(whole, part), getattr(second, part)):
+            np.testing.assert_array_equal(one, other, part)
+    with pytest.raises(RuntimeError, match="nothing to go on from. Received: no checkpoint in"):
+        clsd_tf.StepCheckpoint.restore_learned(second, tmp_path / "none")
+
+
+def test_what_an_ema_teacher_refuses(clicks):
+    with pytest.raises(ValueError, match=r"`decay` must be in \(0, 1\).*Received: decay=1.0"):
+        clsd_tf.EMATeacher(backbone(clicks, 1), decay=1.0)
+    held_out = clsd_tf.AffineConfidence(NUM_GROUPS)
+    with pytest.raises(ValueError, match="is not there yet when confidence is fitted on held-out"):
+        ema_student(clicks, held_out)
+    other = clsd_tf.get_backbone("mlp", clicks.inputs, units=[4])
+    student = clsd_tf.ClickConfidenceModel(backbone(clicks, 1), clsd_tf.EMATeacher(other), "global")
+    student.compile()
+    with pytest.raises(ValueError, match="of the same architecture as its student"):
+        student.fit(clicks.dataset(), verbose=0)
