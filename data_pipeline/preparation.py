@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
+import os
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -114,6 +115,11 @@ def prepare(
             shards=written.shards,
             source=tuple(loaded.source),
             noise=written.noise,
+            prepared={
+                "input": os.path.abspath(inputs),
+                "read": dataclasses.asdict(read),
+                "write": dataclasses.asdict(write),
+            },
             versions={package: importlib.metadata.version(package) for package in _PACKAGES},
         ).save(directory)
     return statistics
