@@ -11,6 +11,7 @@ from scipy import stats
 
 from clsd_tf import metrics
 from experiments.statistics import (
+    PairedScores,
     ResampledAUC,
     auc_difference_over_users,
     holm,
@@ -70,7 +71,9 @@ def test_resampled_auc_without_a_class_is_nan():
 
 def test_the_bootstrap_is_the_plain_one():
     labels, good, worse, users = rows_of_users()
-    interval = auc_difference_over_users(labels, good, worse, users, draws=200, seed=3)
+    interval = auc_difference_over_users(
+        [PairedScores(labels, good, worse, users)], draws=200, seed=3
+    )
     generator = np.random.default_rng(3)
     rows = {user: np.flatnonzero(users == user) for user in np.unique(users)}
     drawn = []
@@ -87,25 +90,32 @@ def test_the_bootstrap_is_the_plain_one():
 
 def test_equal_arms_have_an_interval_that_contains_0():
     labels, good, _, users = rows_of_users()
-    interval = auc_difference_over_users(labels, good, good, users, draws=50)
+    interval = auc_difference_over_users([PairedScores(labels, good, good, users)], draws=50)
     assert interval.mean == interval.low == interval.high == 0.0
     assert interval.p == 1.0
 
 
+def test_days_are_averaged_over_the_same_users():
+    """Where each user has a day of good and a day of bad luck, nothing is left to chance."""
+    pair = PairedScores(*rows_of_users())
+    mirrored = pair._replace(scores=pair.base_scores, base_scores=pair.scores)
+    interval = auc_difference_over_users([pair, mirrored], draws=50)
+    assert interval.mean == pytest.approx(0.0, abs=1e-12)
+    assert interval.high - interval.low < 1e-12
+
+
 def test_users_make_the_interval_wide_not_rows():
     """Each row three times, in the same users, tells nothing new."""
-    labels, good, worse, users = rows_of_users()
-    once = auc_difference_over_users(labels, good, worse, users, draws=300)
-    thrice = auc_difference_over_users(
-        *(np.tile(column, 3) for column in (labels, good, worse, users)), draws=300
-    )
+    pair = PairedScores(*rows_of_users())
+    once = auc_difference_over_users([pair], draws=300)
+    thrice = auc_difference_over_users([PairedScores(*(np.tile(c, 3) for c in pair))], draws=300)
     assert thrice.high - thrice.low == pytest.approx(once.high - once.low, rel=1e-6)
 
 
 def test_a_day_of_a_log_takes_seconds():
-    labels, good, worse, users = rows_of_users(num_users=20_000, num_rows=150_000)
+    pair = PairedScores(*rows_of_users(num_users=20_000, num_rows=150_000))
     started = time.process_time()
-    auc_difference_over_users(labels, good, worse, users, draws=100)
+    auc_difference_over_users([pair], draws=100)
     assert time.process_time() - started < 3.0
 
 
