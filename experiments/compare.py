@@ -77,8 +77,8 @@ def main(argv: list[str]) -> None:
     """Compares by the flags."""
     del argv
     settings = Settings(
-        arms=tuple(_ARMS.value),
-        backbones=tuple(_BACKBONES.value),
+        arms=tuple(dict.fromkeys(_ARMS.value)),
+        backbones=tuple(dict.fromkeys(_BACKBONES.value)),
         num_seeds=_NUM_SEEDS.value,
         num_trials=_NUM_TRIALS.value,
         tune_seeds=_TUNE_SEEDS.value,

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf import Encoder, StepCheckpoint, combine
+from clsd_tf import Encoder, combine
 from clsd_tf.batches import logits_of
 from clsd_tf.features import GROUP, ROW, USER
 from data_pipeline.cli import write_json
@@ -114,7 +115,9 @@ def _click_confidences(run: Run, config: TrainConfig) -> pa.Table:
     encoder = Encoder.load(run.encoding)
     teacher = load_model(run, config, part="teacher")
     model = build_model(config, encoder, teacher)
-    StepCheckpoint(run.student / "checkpoints").restore(model)
+    latest = tf.train.latest_checkpoint(str(run.student / "checkpoints"))
+    restored = tf.train.Checkpoint(model=model).restore(latest)
+    restored.assert_existing_objects_matched().expect_partial()  # the optimizer is left out
     kept: dict[str, list[np.ndarray]] = {_CONFIDENCE: [], GROUP: [], ROW: []}
     dataset = make_dataset(config.data_dir, "train", 4096, shuffle=False, extra_columns=[ROW])
     inputs = [feature.name for feature in encoder.model_features]

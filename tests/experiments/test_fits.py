@@ -63,7 +63,7 @@ def test_the_plan_counts_what_is_to_be_trained(tmp_path):
 
 def test_the_plan_of_a_search_is_a_bound(tmp_path):
     settings = Settings(("plain", "clsd"), ("mlp",), num_seeds=5, num_trials=8, tune_seeds=2)
-    # CLSD: 8 * 2 + 5. Plain: as many again for each of the two, but 9 pairs of rates * 5 seeds at most.
+    # CLSD: 8 * 2 + 5. Plain: so many for itself and for the teachers, at most 9 rates * 5 seeds.
     assert num_fits(settings, [tmp_path], FitCache(tmp_path)) == (21 + 42, False)
     more = dataclasses.replace(settings, num_trials=20)
     assert num_fits(more, [tmp_path], FitCache(tmp_path)) == (45 + 45, False)

@@ -1,0 +1,198 @@
+"""Comparisons on the simulated log: from the command to the table, killed, resumed, replayed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from experiments import fitting, monitoring
+from experiments.arms import ARMS
+from experiments.comparison import Comparison
+from experiments.fits import FitCache
+from experiments.plan import Settings
+
+ARGUMENTS = (
+    "--arms=plain,clsd",
+    "--backbones=mlp",
+    "--num_seeds=2",
+    "--batch_size=256",
+    "--bootstrap_draws=100",
+)
+
+
+@pytest.fixture(scope="module")
+def compared(run, prepared) -> pathlib.Path:
+    """A comparison with planted noise that reads the test split."""
+    arguments = (*ARGUMENTS, "--noise_rates=.3", "--final", "--output_dir=comparison")
+    return run(
+        "experiments.compare", f"--data_dir={prepared}", *arguments, cwd=prepared.parent
+    ).parent
+
+
+def read(directory: pathlib.Path) -> dict:
+    return json.loads((directory / "results.json").read_text())["metrics"]
+
+
+def test_a_row_for_each_fit_and_a_summary_of_each_arm(compared):
+    metrics = read(compared)
+    places = {(r["world"], r["split"], r["arm"], r["seed"]) for r in metrics["rows"]}
+    assert len(places) == len(metrics["rows"]) == 2 * 2 * 2 * 2
+    assert {row["fit"] for row in metrics["rows"]} == {
+        p.name for p in (compared / "fits").iterdir()
+    }
+    assert all(0.5 < row["click"]["auc"] < 0.8 for row in metrics["rows"])
+    assert len(metrics["summary"]) == 2 * 2 * 2
+    for summary in metrics["summary"]:
+        noisy = summary["world"] == "noise_0.3"
+        assert set(summary["recovered"]) == ({"auc", "gauc"} if noisy else set())
+        contrast = summary["contrasts"].get("auc")
+        assert (contrast is None) == (summary["arm"] == "plain")
+        if contrast:
+            assert contrast["over_seeds"]["low"] <= contrast["over_seeds"]["high"]
+            assert contrast["over_users"]["low"] < contrast["over_users"]["high"]
+            assert contrast["p_adjusted"] >= contrast["over_seeds"]["p"]
+
+
+def test_clicks_are_judged_as_users_made_them(compared):
+    rates = {(r["world"], r["split"]): r["click"]["click_rate"] for r in read(compared)["rows"]}
+    for split in ("valid", "test"):
+        assert rates["noise_0.3", split] == rates["as_is", split]
+
+
+def test_confidence_is_judged_where_noise_was_planted(compared):
+    for row in read(compared)["rows"]:
+        assert ("confidence" in row) == (row["arm"] == "clsd")
+        if row["arm"] == "clsd" and row["world"] == "noise_0.3":
+            confidence = row["confidence"]
+            assert confidence["auc"] > 0.55 and confidence["auc_within_groups"] > 0.55
+            assert 0.2 < confidence["planted_share"] < 0.7
+
+
+def test_leaves_a_table_figures_and_a_note_of_the_reading(compared):
+    table = (compared / "table.md").read_text()
+    assert "## noise_0.3, test" in table and "long_view AUC among clicks" in table
+    figures = {path.name for path in (compared / "figures").iterdir()}
+    assert {"differences-as_is-valid.png", "differences-noise_0.3-test.svg"} <= figures
+    assert "reliability-as_is-mlp-valid.png" in figures
+    (line,) = (compared / "test_readings.jsonl").read_text().splitlines()
+    assert json.loads(line)["arms"] == ["plain", "clsd"]
+
+
+def test_what_was_trained_is_not_trained_again(compared, prepared, run):
+    finished = {p: p.stat().st_mtime_ns for p in compared.glob("fits/*/results.json")}
+    before = read(compared)
+    test_a = (*ARGUMENTS, "--noise_rates=.3", f"--output_dir={compared}")
+    run("experiments.compare", f"--data_dir={prepared}", *test_a, cwd=prepared.parent)
+    assert {p: p.stat().st_mtime_ns for p in compared.glob("fits/*/results.json")} == finished
+    assert read(compared)["rows"] == [row for row in before["rows"] if row["split"] == "valid"]
+    assert len((compared / "test_readings.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_dry_run_trains_nothing(prepared, tmp_path):
+    command = [sys.executable, "-P", "-m", "experiments.compare", f"--data_dir={prepared}"]
+    command += [*ARGUMENTS, "--dry_run", "--seconds_per_fit=90", f"--output_dir={tmp_path / 'o'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "4 fits to train, 0.1 hours at 90.0 s each.\n"
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_unknown_column_to_judge_by_is_answered_with_the_known(prepared, tmp_path):
+    command = [sys.executable, "-P", "-m", "experiments.compare", f"--data_dir={prepared}"]
+    command += ["--judge=joy", f"--output_dir={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Received: joy. Expected some of: long_view, like, play_time_ms" in done.stderr
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture
+def trained() -> list[str]:
+    """Methods and seeds of fits, in the order in which they were trained."""
+    return []
+
+
+@pytest.fixture
+def fitter(trained):
+    """Makes fitters that note what they train."""
+
+    def fitter(directory: pathlib.Path) -> fitting.Fitter:
+        return fitting.Fitter(
+            FitCache(directory), lambda config, _: trained.append((config.method, config.seed))
+        )
+
+    return fitter
+
+
+def test_killed_at_any_time_it_goes_on(fitter, trained, configure, tmp_path, monkeypatch):
+    config = configure("clsd", options={"confidence": "affine"})
+    undisturbed = fitter(tmp_path / "undisturbed").scored(config, "valid")
+    assert trained == [("plain", 0), ("clsd", 0)]
+    trained.clear()
+    original = monitoring.StepSummaries.on_train_batch_end
+    steps = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        original(self, batch, logs)
+        steps.append(batch)
+        if len(steps) in (20, 150):  # in the teacher, and in the student
+            raise Killed
+
+    monkeypatch.setattr(monitoring.StepSummaries, "on_train_batch_end", on_train_batch_end)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            fitter(tmp_path / "killed").scored(config, "valid")
+    assert trained == [("plain", 0)]
+    resumed = fitter(tmp_path / "killed").scored(config, "valid")
+    assert trained == [("plain", 0), ("clsd", 0)]
+    np.testing.assert_array_equal(resumed.scores, undisturbed.scores)
+    again = fitter(tmp_path / "killed")
+    np.testing.assert_array_equal(again.scored(config, "valid").scores, resumed.scores)
+    assert len(again.confidences(config).rows) == len(np.unique(again.confidences(config).rows))
+    assert trained == [("plain", 0), ("clsd", 0)]
+
+
+def test_scores_come_back_as_they_were(fitter, configure, tmp_path):
+    config = configure("plain")
+    first, second = (fitter(tmp_path).scored(config, "valid") for _ in range(2))
+    for name in ("scores", "labels", "users", "groups", "rows"):
+        column = getattr(first, name)
+        np.testing.assert_array_equal(column, getattr(second, name))
+        assert column.dtype == getattr(second, name).dtype
+    assert set(first.satisfaction) == {"long_view", "like", "play_time_ms"}
+
+
+def test_an_arm_may_have_its_scores_adjusted(fitter, configure, tmp_path, monkeypatch):
+    config = configure("plain")
+    scored = fitter(tmp_path).scored(config, "valid")
+
+    def halve(scored, run):
+        assert run.is_finished
+        return dataclasses.replace(scored, scores=scored.scores / 2)
+
+    monkeypatch.setitem(ARMS, "plain", dataclasses.replace(ARMS["plain"], adjust=halve))
+    adjusted = fitter(tmp_path).scored(config, "valid")
+    np.testing.assert_array_equal(adjusted.scores, scored.scores / 2)
+
+
+def test_every_arm_is_tuned_by_as_many_trials(fitter, trained, prepared, tmp_path):
+    settings = Settings(
+        ("plain", "clsd"), ("mlp",), num_seeds=1, num_trials=2, tune_seeds=1, batch_size=256
+    )
+    comparison = Comparison(settings, fitter(tmp_path))
+    trials = {arm: comparison.tune(arm, "mlp", prepared) for arm in settings.arms}
+    assert [len(tried) for _, tried in trials.values()] == [2, 2]
+    assert all(best in [t.options for t in tried] for best, tried in trials.values())
+    count = len(trained)
+    assert count <= 6
+    assert {arm: comparison.tune(arm, "mlp", prepared) for arm in settings.arms} == trials
+    assert len(trained) == count
