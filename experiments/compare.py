@@ -2,7 +2,7 @@ r"""Compares ways of learning: any arms, backbones and seeds, with the same budg
 
 python -m experiments.compare --data_dir=prepared --arms=plain,clsd,distillation \
     --backbones=dcn_v2,mlp --num_seeds=5 --output_dir=comparison
-python -m experiments.compare --data_dir=prepared --arms=plain,clsd --num_trials=8 \
+python -m experiments.compare --data_dir=prepared --arms=plain,clsd --num_trials=0 \
     --noise_rates=.05,.10,.20,.35 --output_dir=planted --dry_run
 python -m experiments.compare --data_dir=prepared --arms=plain,clsd --num_seeds=3 \
     --origins=20220430,20220501,20220502 --output_dir=origins
@@ -40,7 +40,7 @@ _ARMS = flags.DEFINE_list(
 _BACKBONES = flags.DEFINE_list("backbones", ["dcn_v2"], "Architectures, see `clsd-train --help`.")
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 5, "Fits of each arm.", 1)
 _NUM_TRIALS = flags.DEFINE_integer(
-    "num_trials", 0, "Options to try for each arm, on validation rows; 0: as they are.", 0
+    "num_trials", 8, "Options to try for each arm, on validation rows; 0: arms as they are.", 0
 )
 _TUNE_SEEDS = flags.DEFINE_integer("tune_seeds", 2, "Fits of each trial.", 1)
 _NOISE_RATES = flags.DEFINE_multi_string(

@@ -13,7 +13,7 @@ from experiments.evaluation import ScoredSplit
 from experiments.statistics import (
     Interval,
     PairedScores,
-    auc_difference_over_users,
+    difference_over_users,
     holm,
     paired_interval,
     recovered_share,
@@ -31,7 +31,7 @@ class Contrast:
 
     Attributes:
       over_seeds: paired by seed.
-      over_users: of scores averaged over seeds; for AUC only.
+      over_users: of scores averaged over seeds; for AUC and GAUC.
       p_adjusted: Holm's, of a declared contrast: from the larger p of the two, since a claim needs
         both; nan for others.
     """
@@ -193,7 +193,7 @@ def _contrasted(summaries: list[Summary], draws: int) -> list[Summary]:
             pairs = summary.pairs.get(name)
             summary.contrasts[name] = Contrast(
                 paired_interval(values - base[name]),
-                auc_difference_over_users(pairs, draws=draws) if pairs else _NOWHERE,
+                difference_over_users(pairs, draws=draws) if pairs else _NOWHERE,
             )
     return summaries
 
@@ -210,20 +210,22 @@ def _pairs(
     rows = fits[0].scored
     scores, base_scores = averaged(fits)[1], averaged(base)[1]
     pairs = {}
-    for name, (labels, chosen) in _targets(rows, judge_by).items():
+    for name, (labels, chosen, within_users) in _targets(rows, judge_by).items():
         columns = (labels, scores, base_scores, rows.users)
-        pairs[name] = [PairedScores(*(column[chosen] for column in columns))]
+        pairs[name] = [PairedScores(*(column[chosen] for column in columns), within_users)]
     return pairs
 
 
 def _targets(
     rows: ScoredSplit, judge_by: Sequence[str]
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Labels, and the rows that count, of each AUC."""
-    targets = {AUC: (rows.labels, np.ones(len(rows.labels), bool))}
+) -> dict[str, tuple[np.ndarray, np.ndarray, bool]]:
+    """Labels, the rows that count, and whether they do within users, of each metric of ranking."""
+    everywhere = np.ones(len(rows.labels), bool)
+    targets = {AUC: (rows.labels, everywhere, False), GAUC: (rows.labels, everywhere, True)}
     for column in judge_by:
         signal = rows.satisfaction[column]
         known = ~np.isnan(signal)
-        targets[f"{column}_{AUC}"] = (signal, known)
-        targets[f"{column}_auc_among_clicks"] = (signal, known & (rows.labels == 1))
+        targets[f"{column}_{AUC}"] = (signal, known, False)
+        targets[f"{column}_{GAUC}"] = (signal, known, True)
+        targets[f"{column}_auc_among_clicks"] = (signal, known & (rows.labels == 1), False)
     return targets

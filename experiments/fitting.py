@@ -63,7 +63,10 @@ class Fitter:
     """
 
     def __init__(self, cache: FitCache, report: Callable[[TrainConfig, float], None]):
+        """See the class."""
         self._cache, self._report = cache, report
+        # TensorFlow takes many models in one process for one model that is traced again and again.
+        tf.get_logger().setLevel("ERROR")
 
     def scored(self, config: TrainConfig, split: str) -> ScoredSplit:
         """Scores of a split, as the arm has them judged."""

@@ -72,6 +72,7 @@ class ResampledAUC:
     """
 
     def __init__(self, labels: np.ndarray, scores: np.ndarray, users: np.ndarray):
+        """See the class."""
         clicks, others = np.flatnonzero(labels == 1), np.flatnonzero(labels != 1)
         # Clicks in order as well: reads of the running sum then go from left to right.
         clicks, others = (rows[np.argsort(scores[rows])] for rows in (clicks, others))
@@ -88,6 +89,32 @@ class ResampledAUC:
         return float(wins / pairs) if pairs else float("nan")
 
 
+class ResampledGAUC:
+    """GAUC (see `clsd_tf.metrics.gauc`) of the same rows under many weightings of their users.
+
+    A user's own AUC stays what it is; only how often it counts changes.
+
+    Args:
+      labels: [rows], in {0, 1}.
+      scores: float [rows].
+      users: [rows], integers in [0, number of users).
+    """
+
+    def __init__(self, labels: np.ndarray, scores: np.ndarray, users: np.ndarray):
+        """See the class."""
+        by_user = metrics.auc_by_group(labels, scores, users)
+        numbers, aucs = np.array(list(by_user)), np.array(list(by_user.values()))
+        counted = ~np.isnan(aucs)
+        self._users, self._aucs = numbers[counted], aucs[counted]
+        self._rows = np.bincount(users)[self._users]
+
+    def __call__(self, weights: np.ndarray) -> float:
+        """GAUC with user u counted `weights[u]` times; nan if no user counts."""
+        rows = weights[self._users] * self._rows
+        total = float(rows.sum())
+        return float(rows @ self._aucs / total) if total else float("nan")
+
+
 class PairedScores(NamedTuple):
     """The same rows scored by two arms; [rows] each.
 
@@ -96,22 +123,20 @@ class PairedScores(NamedTuple):
       scores: of the arm.
       base_scores: of the arm that it is compared with.
       users: integers or strings.
+      within_users: whether GAUC is meant, not AUC.
     """
 
     labels: np.ndarray
     scores: np.ndarray
     base_scores: np.ndarray
     users: np.ndarray
-
-    def difference(self) -> float:
-        """AUC of `scores` minus that of `base_scores`."""
-        return metrics.auc(self.labels, self.scores) - metrics.auc(self.labels, self.base_scores)
+    within_users: bool = False
 
 
-def auc_difference_over_users(
+def difference_over_users(
     pairs: Sequence[PairedScores], *, draws: int = 1000, seed: int = 0
 ) -> Interval:
-    """Difference of AUC, averaged over `pairs`, with a paired bootstrap over users.
+    """Difference of AUC or GAUC, averaged over `pairs`, with a paired bootstrap over users.
 
     Users are drawn with replacement, each with all of their rows in all of `pairs`; both scorings
     are judged on the same draw. The interval is that of the 2.5th and 97.5th percentiles, p twice
@@ -122,19 +147,24 @@ def auc_difference_over_users(
       draws: bootstrap samples.
       seed: of the draws: the same for each two arms, so that they are judged on the same users.
     """
-    mean = float(np.mean([pair.difference() for pair in pairs]))
     names, numbers = np.unique(np.concatenate([p.users for p in pairs]), return_inverse=True)
     parts = np.split(numbers, np.cumsum([len(pair.users) for pair in pairs])[:-1])
-    arms = [
-        (ResampledAUC(p.labels, p.scores, users), ResampledAUC(p.labels, p.base_scores, users))
-        for p, users in zip(pairs, parts, strict=True)
-    ]
+    arms = []
+    for pair, users in zip(pairs, parts, strict=True):
+        resampled = ResampledGAUC if pair.within_users else ResampledAUC
+        both = (pair.scores, pair.base_scores)
+        arms.append([resampled(pair.labels, scores, users) for scores in both])
+
+    def difference(weights: np.ndarray) -> float:
+        return float(np.mean([arm(weights) - base(weights) for arm, base in arms]))
+
+    mean = difference(np.ones(len(names), np.int64))
     generator = np.random.default_rng(seed)
     drawn = np.empty(draws)
     for draw in range(draws):
         chosen = generator.integers(len(names), size=len(names))
         weights = np.bincount(chosen, minlength=len(names))
-        drawn[draw] = np.mean([arm(weights) - base(weights) for arm, base in arms])
+        drawn[draw] = difference(weights)
     drawn = drawn[~np.isnan(drawn)]
     if not len(drawn):
         return Interval(mean, np.nan, np.nan, np.nan)

@@ -21,6 +21,7 @@ ARGUMENTS = (
     "--arms=plain,clsd",
     "--backbones=mlp",
     "--num_seeds=2",
+    "--num_trials=0",
     "--batch_size=256",
     "--bootstrap_draws=100",
 )

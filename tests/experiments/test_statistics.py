@@ -13,7 +13,8 @@ from clsd_tf import metrics
 from experiments.statistics import (
     PairedScores,
     ResampledAUC,
-    auc_difference_over_users,
+    ResampledGAUC,
+    difference_over_users,
     holm,
     paired_interval,
     recovered_share,
@@ -64,6 +65,26 @@ def test_resampled_auc_is_that_of_the_repeated_rows(seed):
     assert ResampledAUC(labels, scores, users)(weights) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_resampled_gauc_is_that_of_the_repeated_users(seed):
+    labels, scores, _, users = rows_of_users(seed=seed)
+    weights = np.random.default_rng(seed).integers(0, 4, size=users.max() + 1)
+    copies = [users == user for user in range(len(weights)) for _ in range(weights[user])]
+    rows = np.concatenate([np.flatnonzero(copy) for copy in copies])
+    names = np.repeat(np.arange(len(copies)), [copy.sum() for copy in copies])
+    expected = metrics.gauc(labels[rows], scores[rows], names).value
+    assert ResampledGAUC(labels, scores, users)(weights) == pytest.approx(expected, abs=1e-12)
+
+
+def test_gauc_may_be_meant():
+    labels, good, worse, users = rows_of_users()
+    pair = PairedScores(labels, good, worse, users, within_users=True)
+    interval = difference_over_users([pair], draws=50)
+    expected = metrics.gauc(labels, good, users).value - metrics.gauc(labels, worse, users).value
+    assert interval.mean == pytest.approx(expected)
+    assert interval.low < interval.mean < interval.high
+
+
 def test_resampled_auc_without_a_class_is_nan():
     labels, users = np.array([1.0, 0.0]), np.array([0, 1])
     assert math.isnan(ResampledAUC(labels, np.array([0.2, 0.1]), users)(np.array([2, 0])))
@@ -71,9 +92,7 @@ def test_resampled_auc_without_a_class_is_nan():
 
 def test_the_bootstrap_is_the_plain_one():
     labels, good, worse, users = rows_of_users()
-    interval = auc_difference_over_users(
-        [PairedScores(labels, good, worse, users)], draws=200, seed=3
-    )
+    interval = difference_over_users([PairedScores(labels, good, worse, users)], draws=200, seed=3)
     generator = np.random.default_rng(3)
     rows = {user: np.flatnonzero(users == user) for user in np.unique(users)}
     drawn = []
@@ -90,7 +109,7 @@ def test_the_bootstrap_is_the_plain_one():
 
 def test_equal_arms_have_an_interval_that_contains_0():
     labels, good, _, users = rows_of_users()
-    interval = auc_difference_over_users([PairedScores(labels, good, good, users)], draws=50)
+    interval = difference_over_users([PairedScores(labels, good, good, users)], draws=50)
     assert interval.mean == interval.low == interval.high == 0.0
     assert interval.p == 1.0
 
@@ -99,7 +118,7 @@ def test_days_are_averaged_over_the_same_users():
     """Where each user has a day of good and a day of bad luck, nothing is left to chance."""
     pair = PairedScores(*rows_of_users())
     mirrored = pair._replace(scores=pair.base_scores, base_scores=pair.scores)
-    interval = auc_difference_over_users([pair, mirrored], draws=50)
+    interval = difference_over_users([pair, mirrored], draws=50)
     assert interval.mean == pytest.approx(0.0, abs=1e-12)
     assert interval.high - interval.low < 1e-12
 
@@ -107,15 +126,17 @@ def test_days_are_averaged_over_the_same_users():
 def test_users_make_the_interval_wide_not_rows():
     """Each row three times, in the same users, tells nothing new."""
     pair = PairedScores(*rows_of_users())
-    once = auc_difference_over_users([pair], draws=300)
-    thrice = auc_difference_over_users([PairedScores(*(np.tile(c, 3) for c in pair))], draws=300)
+    once = difference_over_users([pair], draws=300)
+    thrice = difference_over_users(
+        [PairedScores(*(np.tile(column, 3) for column in pair[:4]))], draws=300
+    )
     assert thrice.high - thrice.low == pytest.approx(once.high - once.low, rel=1e-6)
 
 
 def test_a_day_of_a_log_takes_seconds():
     pair = PairedScores(*rows_of_users(num_users=20_000, num_rows=150_000))
     started = time.process_time()
-    auc_difference_over_users([pair], draws=100)
+    difference_over_users([pair], draws=100)
     assert time.process_time() - started < 3.0
 
 
