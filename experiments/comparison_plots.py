@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -11,12 +12,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.comparison_table import metric_name
+from experiments.comparison_table import UNIT, metric_name
 from experiments.contrasts import Summary
 
 # Okabe and Ito's palette, which colour-blind readers tell apart, and marks for print in grey.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
+_COLUMNS = 3
 _STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -27,25 +29,20 @@ _STYLE = {
 
 
 def plot_contrasts(summaries: Sequence[Summary], directory: pathlib.Path) -> list[pathlib.Path]:
-    """Differences to plain training with both intervals, one figure for each world and split."""
+    """Differences to plain training with both intervals, one figure for each world and split.
+
+    Args:
+      summaries: those of a world and split stand together.
+      directory: of the figures.
+    """
     paths = []
     for (world, split), group in itertools.groupby(summaries, lambda s: (s.world, s.split)):
         compared = [summary for summary in group if summary.contrasts]
         if compared:
-            metrics = [m for m in compared[0].contrasts if m in compared[0].pairs]
+            title = f"{world}, {split}: difference to plain in units of 0.0001"
+            path = directory / f"differences-{world}-{split}"
             with matplotlib.rc_context(_STYLE):
-                figure = Figure(figsize=(1.6 + 2.8 * len(metrics), 1.3 + 0.42 * len(compared)))
-                axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)
-                for axis, metric in zip(axes[0], metrics, strict=True):
-                    _draw_contrasts(axis, compared, metric)
-                axes[0, 0].set_yticks(
-                    range(len(compared)), [f"{s.arm}, {s.backbone}" for s in compared]
-                )
-                axes[0, 0].invert_yaxis()
-                figure.suptitle(f"{world}, {split}: difference to plain, 95 % intervals")
-                handles, labels = axes[0, 0].get_legend_handles_labels()
-                figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-                paths += _save(figure, directory / f"differences-{world}-{split}")
+                paths += _save(_figure_of_contrasts(compared, title), path)
     return paths
 
 
@@ -75,28 +72,47 @@ def plot_reliability(
         return _save(figure, path)
 
 
+def _figure_of_contrasts(summaries: list[Summary], title: str) -> Figure:
+    metrics = list(summaries[0].pairs)
+    rows = math.ceil(len(metrics) / _COLUMNS)
+    figure = Figure(figsize=(9.0, 1.0 + rows * (0.9 + 0.4 * len(summaries))))
+    grid = figure.subplots(rows, _COLUMNS, sharey=True, squeeze=False)
+    axes = grid.flat[: len(metrics)]
+    for axis in grid.flat[len(metrics) :]:
+        axis.set_visible(False)
+    for axis, metric in zip(axes, metrics, strict=True):
+        _draw_contrasts(axis, summaries, metric)
+    axes[0].set_yticks(range(len(summaries)), [f"{s.arm}, {s.backbone}" for s in summaries])
+    axes[0].set_ylim(len(summaries) - 0.5, -0.5)
+    figure.suptitle(title, fontsize=10)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
 def _draw_contrasts(axis: Axes, summaries: list[Summary], metric: str) -> None:
     axis.axvline(0.0, color="0.6", linewidth=1)
+    axis.grid(axis="x", color="0.9")
+    axis.set_axisbelow(True)
+    axis.set_title(metric_name(metric), fontsize=9)
     for place, summary in enumerate(summaries):
         contrast = summary.contrasts[metric]
-        styles = (("over seeds", 0, -0.13), ("over users", 1, 0.13))
-        for (name, number, shift), interval in zip(
-            styles, (contrast.over_seeds, contrast.over_users), strict=True
-        ):
-            colour, height = COLOURS[1 + number], place + shift
-            axis.hlines(height, interval.low, interval.high, color=colour, linewidth=2)
+        both = (
+            ("95 % interval over seeds", contrast.over_seeds),
+            ("95 % interval over users", contrast.over_users),
+        )
+        for number, (name, interval) in enumerate(both):
+            height = place + (number - 0.5) * 0.3
+            ends = (interval.low / UNIT, interval.high / UNIT)
+            axis.hlines(height, *ends, color=COLOURS[1 + number], linewidth=2)
             axis.plot(
-                interval.mean,
+                interval.mean / UNIT,
                 height,
-                color=colour,
+                color=COLOURS[1 + number],
                 marker=MARKS[number],
                 linestyle="none",
                 label=name if place == 0 else None,
             )
-    axis.set_title(metric_name(metric), fontsize=9)
-    axis.ticklabel_format(axis="x", style="sci", scilimits=(-3, -3), useMathText=True)
-    axis.grid(axis="x", color="0.9")
-    axis.set_axisbelow(True)
 
 
 def _save(figure: Figure, path: pathlib.Path) -> list[pathlib.Path]:
