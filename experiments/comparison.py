@@ -12,7 +12,7 @@ from clsd_tf import Encoder, metrics
 from data_pipeline.manifest import Manifest
 from experiments import planted_noise, tuning
 from experiments.arms import LEARNING_RATES, get_arm
-from experiments.evaluation import ScoredSplit, judge
+from experiments.evaluation import ScoredSplit, judge, judge_confidence
 from experiments.fits import fit_key, teacher_config
 from experiments.fitting import Fitter
 from experiments.plan import Settings
@@ -108,14 +108,19 @@ class Comparison:
                 yield Judged(arm, backbone, world.name, split, config, scored, judged)
 
     def _confidence(self, config: TrainConfig, planted: np.ndarray) -> dict[str, object]:
-        """`confidence` against the planted noise of training clicks, and its own `table`."""
+        """`confidence` of training clicks, against satisfaction and planted noise."""
         if teacher_config(config) is None or "confidence" not in config.options:
             return {}
         told = self._fitter.confidences(config)
-        judged: dict[str, object] = {"table": told.table}
+        judged: dict[str, object] = {"table": told.table, "satisfaction": {}}
+        for name, signal in told.satisfaction.items():
+            known = ~np.isnan(signal)
+            if np.isin(signal[known], (0.0, 1.0)).all():
+                columns = (told.confidence, told.groups, signal == 1.0)
+                judged["satisfaction"][name] = judge_confidence(*(c[known] for c in columns))
         if len(planted):
-            is_planted = np.isin(told.rows, planted)
-            judged |= planted_noise.judge_confidence(told.confidence, told.groups, is_planted)
+            was_made = ~np.isin(told.rows, planted)
+            judged["noise"] = judge_confidence(told.confidence, told.groups, was_made)
         return {"confidence": judged}
 
 

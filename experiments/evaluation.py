@@ -103,6 +103,31 @@ def judge(scored: ScoredSplit, group_names: list[str]) -> dict[str, object]:
     return judged
 
 
+def judge_confidence(
+    confidence: np.ndarray, groups: np.ndarray, is_good: np.ndarray
+) -> dict[str, float]:
+    """How well confidence tells good clicks from others.
+
+    Args:
+      confidence: of clicks, [clicks].
+      groups: of the users, int [clicks].
+      is_good: bool [clicks]: made by a user and not planted, or followed by satisfaction.
+
+    Returns:
+      `auc`: over all clicks; `auc_within_groups`: average of each group's own AUC by its clicks;
+      `auc_group_only`: of a confidence that knows nothing but each group's true share of good
+      clicks; `good_share` of the clicks.
+    """
+    _, numbers = np.unique(groups, return_inverse=True)
+    share = np.bincount(numbers, is_good) / np.bincount(numbers)
+    return {
+        "auc": metrics.auc(is_good, confidence),
+        "auc_within_groups": metrics.gauc(is_good, confidence, groups).value,
+        "auc_group_only": metrics.auc(is_good, share[numbers]),
+        "good_share": _mean(is_good),
+    }
+
+
 def _click_metrics(scored: ScoredSplit, chosen: np.ndarray) -> dict[str, float]:
     """Metrics of the clicks in the chosen rows, bool [rows]; nan where they are not defined."""
     labels, scores, users = scored.labels[chosen], scored.scores[chosen], scored.users[chosen]

@@ -45,12 +45,14 @@ class ClickConfidences:
       confidence: in (0, 1].
       groups: index of the user group.
       rows: `_row`, which identifies an impression of the prepared log.
+      satisfaction: post-click signals by name, NaN where missing.
       table: parameters of the function, see `ConfidenceFunction.table`.
     """
 
     confidence: np.ndarray
     groups: np.ndarray
     rows: np.ndarray
+    satisfaction: dict[str, np.ndarray]
     table: list[dict[str, str | float]]
 
 
@@ -84,10 +86,10 @@ class Fitter:
     def confidences(self, config: TrainConfig) -> ClickConfidences:
         """What the student of an arm with teacher and confidence was told of its clicks."""
         run = self._trained(config)
-        table = pq.read_table(run.directory / _CONFIDENCES)
-        columns = (table[name].to_numpy() for name in (_CONFIDENCE, GROUP, ROW))
+        columns = _columns(pq.read_table(run.directory / _CONFIDENCES))
+        own = [columns.pop(name) for name in (_CONFIDENCE, GROUP, ROW)]
         results = json.loads(run.results.read_text(encoding="utf-8"))
-        return ClickConfidences(*columns, table=results["metrics"]["student"]["confidence"])
+        return ClickConfidences(*own, columns, results["metrics"]["student"]["confidence"])
 
     def _trained(self, config: TrainConfig) -> Run:
         run = self._cache.run(config)
@@ -121,8 +123,11 @@ def _click_confidences(run: Run, config: TrainConfig) -> pa.Table:
     latest = tf.train.latest_checkpoint(str(run.student / "checkpoints"))
     restored = tf.train.Checkpoint(model=model).restore(latest)
     restored.assert_existing_objects_matched().expect_partial()  # the optimizer is left out
-    kept: dict[str, list[np.ndarray]] = {_CONFIDENCE: [], GROUP: [], ROW: []}
-    dataset = make_dataset(config.data_dir, "train", 4096, shuffle=False, extra_columns=[ROW])
+    signals = [column.name for column in encoder.spec.with_role("satisfaction")]
+    kept: dict[str, list[np.ndarray]] = {n: [] for n in (_CONFIDENCE, GROUP, ROW, *signals)}
+    dataset = make_dataset(
+        config.data_dir, "train", 4096, shuffle=False, extra_columns=[*signals, ROW]
+    )
     inputs = [feature.name for feature in encoder.model_features]
     for features, label, _ in dataset:
         logits = logits_of(model.teacher, {name: features[name] for name in inputs})
@@ -153,9 +158,13 @@ def _table(scored: ScoredSplit) -> pa.Table:
 
 
 def _scored(table: pa.Table) -> ScoredSplit:
-    columns = {field: table[name].to_numpy() for field, name in _COLUMNS.items()}
-    signals = [name for name in table.column_names if name not in _COLUMNS.values()]
-    return ScoredSplit(**columns, satisfaction={n: table[n].to_numpy() for n in signals})
+    columns = _columns(table)
+    own = {field: columns.pop(name) for field, name in _COLUMNS.items()}
+    return ScoredSplit(**own, satisfaction=columns)
+
+
+def _columns(table: pa.Table) -> dict[str, np.ndarray]:
+    return {name: table[name].to_numpy() for name in table.column_names}
 
 
 def _write(path: pathlib.Path, table: pa.Table) -> None:

@@ -1,4 +1,4 @@
-"""What is known where noise was planted: which clicks are noise, and how well that was seen.
+"""What is known where noise was planted: which clicks are noise, and at which rates.
 
 The truth judges; no training reads it (see `data_pipeline.noise`).
 """
@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clsd_tf import metrics
 from clsd_tf.features import ROW
 from data_pipeline.noise import NOISE_FILE
 from experiments.evaluation import ScoredSplit
@@ -37,32 +36,6 @@ def without_noise(scored: ScoredSplit, planted: np.ndarray) -> ScoredSplit:
     """
     labels = np.where(np.isin(scored.rows, planted), 0, scored.labels)
     return dataclasses.replace(scored, labels=labels)
-
-
-def judge_confidence(
-    confidence: np.ndarray, groups: np.ndarray, is_planted: np.ndarray
-) -> dict[str, float]:
-    """How well confidence tells clicks that users made from planted ones.
-
-    Args:
-      confidence: of clicks, [clicks].
-      groups: of the users, int [clicks].
-      is_planted: bool [clicks].
-
-    Returns:
-      `auc`: over all clicks; `auc_within_groups`: average of each group's own AUC by its clicks;
-      `auc_group_only`: of a confidence that knows nothing but each group's true share of noise;
-      `planted_share` of the clicks.
-    """
-    made = ~is_planted
-    _, numbers = np.unique(groups, return_inverse=True)
-    share = np.bincount(numbers, made) / np.bincount(numbers)
-    return {
-        "auc": metrics.auc(made, confidence),
-        "auc_within_groups": metrics.gauc(made, confidence, groups).value,
-        "auc_group_only": metrics.auc(made, share[numbers]),
-        "planted_share": float(np.mean(is_planted)),
-    }
 
 
 def rate_recovery(

@@ -1,4 +1,4 @@
-"""Confidence and rates against the truth of planted noise, by hand."""
+"""Clicks and rates against the truth of planted noise, by hand."""
 
 from __future__ import annotations
 
@@ -9,28 +9,10 @@ import pytest
 
 from experiments.evaluation import ScoredSplit
 from experiments.planted_noise import (
-    judge_confidence,
     planted_rows,
     rate_recovery,
     without_noise,
 )
-
-
-def test_confidence_overall_within_groups_and_of_the_group_alone():
-    # Group 0: clicks .9 and .6 were made, .7 is planted. Group 1: .5 was made, .2 and .8 planted.
-    confidence = np.array([0.9, 0.6, 0.7, 0.5, 0.2, 0.8])
-    groups = np.array([0, 0, 0, 1, 1, 1])
-    is_planted = np.array([False, False, True, False, True, True])
-    judged = judge_confidence(confidence, groups, is_planted)
-    assert judged == pytest.approx(
-        {
-            "auc": 5 / 9,  # .9 beats .7 .2 .8; .6 and .5 beat .2
-            "auc_within_groups": 0.5,  # 1/2 in both
-            # Made: groups 0, 0, 1. Planted: 0, 1, 1. Two pairs of 0 over 1 for each 0, ties half.
-            "auc_group_only": (2 * 2.5 + 1.0) / 9,
-            "planted_share": 0.5,
-        }
-    )
 
 
 def test_clicks_that_nobody_made_are_no_clicks():
