@@ -18,6 +18,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import datetime
+import importlib.util
 import json
 import pathlib
 import sys
@@ -98,6 +99,7 @@ def main(argv: list[str]) -> None:
         print(_forecast(settings, worlds, maker, cache))
         return
 
+    _require_extra()
     load_tensorflow()
     if _FINAL.value:
         note_reading(output / "test_readings.jsonl", settings, worlds)
@@ -184,6 +186,15 @@ def _compare(
         "trials": trials,
         "noise_rates": noise_rates(rows, {world.name: place for world, place in places.items()}),
     }
+
+
+def _require_extra() -> None:
+    missing = [name for name in ("matplotlib", "optuna") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RuntimeError(
+            f"Comparisons need the extra `report`. Received: no {', '.join(missing)}. Install it: "
+            'pip install "clsd_tf[report]".'
+        )
 
 
 def _judge_by() -> list[str]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
-import optuna
-
 from experiments.arms import LEARNING_RATES, Arm, Values
 from experiments.runs import TrainConfig
 
@@ -64,6 +62,8 @@ def search(
     Returns:
       The trials in the order in which they were made.
     """
+    import optuna  # of the extra `report`; the plan of a comparison goes without
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=max(1, num_trials // 2))
     study = optuna.create_study(direction="maximize", sampler=sampler)
