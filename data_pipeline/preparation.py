@@ -50,6 +50,11 @@ class ReadOptions:
     threads: int | None = None
     memory_limit: str | None = None
 
+    def decisive(self) -> dict[str, object]:
+        """What decides which rows are read; threads and memory change no byte."""
+        options = dataclasses.asdict(self)
+        return {n: v for n, v in options.items() if n not in ("threads", "memory_limit")}
+
 
 def prepare(
     spec: str,
@@ -117,7 +122,7 @@ def prepare(
             noise=written.noise,
             prepared={
                 "input": os.path.abspath(inputs),
-                "read": dataclasses.asdict(read),
+                "read": read.decisive(),
                 "write": dataclasses.asdict(write),
             },
             versions={package: importlib.metadata.version(package) for package in _PACKAGES},

@@ -15,17 +15,16 @@ twice, so that a comparison that was interrupted goes on where it stopped. Leave
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import datetime
 import importlib.util
+import itertools
 import json
 import pathlib
 import sys
 
 from absl import flags
 
-from clsd_tf.spec import read_spec
 from data_pipeline.cli import load_tensorflow, run_main, write_results
 from experiments.arms import ARMS, get_arm
 from experiments.fit_progress import FitProgress
@@ -58,7 +57,7 @@ _INPUT = flags.DEFINE_string(
     "input", None, "The log that data_dir was made of; default: as its manifest says."
 )
 _JUDGE = flags.DEFINE_list(
-    "judge", [], "Satisfaction columns of zeros and ones to compare in; default: the spec's first."
+    "judge", [], "Satisfaction columns of zeros and ones to compare in; default: the first of them."
 )
 _PRIMARY = flags.DEFINE_enum(
     "primary", "clsd", list(ARMS), "Arm of the declared contrasts, one for each backbone."
@@ -91,7 +90,6 @@ def main(argv: list[str]) -> None:
     worlds = choose_worlds(_NOISE_RATES.value, _ORIGINS.value)
     if _FINAL.value and _ORIGINS.value:
         raise ValueError("Rolling origins have no test split; leave --final or --origins out.")
-    judge_by = _judge_by()
     output = pathlib.Path(_OUTPUT_DIR.value)
     cache = FitCache(output / "fits")
     maker = WorldMaker(_DATA_DIR.value, output / "worlds", _INPUT.value, _NOISE_SEED.value)
@@ -101,9 +99,10 @@ def main(argv: list[str]) -> None:
 
     _require_extra()
     load_tensorflow()
-    if _FINAL.value:
-        note_reading(output / "test_readings.jsonl", settings, worlds)
+    from experiments.comparison import satisfaction_to_judge_by
+
     splits = ["valid", "test"] if _FINAL.value else ["valid"]
+    judge_by = satisfaction_to_judge_by(pathlib.Path(_DATA_DIR.value), _JUDGE.value)
     config = {
         "data_dir": _DATA_DIR.value,
         **dataclasses.asdict(settings),
@@ -114,6 +113,8 @@ def main(argv: list[str]) -> None:
         "bootstrap_draws": _DRAWS.value,
         "splits": splits,
     }
+    if _FINAL.value:
+        note_reading(output / "test_readings.jsonl", settings, worlds)
     metrics = _compare(settings, worlds, maker, cache, judge_by, splits, output)
     write_results(output / "results.json", config=config, metrics=metrics)
 
@@ -152,24 +153,17 @@ def _compare(
     rows, summaries, trials = [], [], []
     with FitProgress(*num_fits(settings, list(places.values()), cache)) as progress:
         comparison = Comparison(settings, Fitter(cache, progress.add))
-        for world, place in places.items():
-            for backbone in settings.backbones:
-                fits = collections.defaultdict(lambda: collections.defaultdict(list))
-                for arm in settings.arms:
-                    options, tried = comparison.tune(arm, backbone, place)
-                    where = {"arm": arm, "backbone": backbone, "world": world.name}
-                    trials += [{**where, **dataclasses.asdict(trial)} for trial in tried]
-                    for fit in comparison.judge(arm, backbone, world, place, options, splits):
-                        fits[fit.split][arm].append(fit)
-                for split, arms in fits.items():
-                    rows += [fit.row() for seeds in arms.values() for fit in seeds]
-                    summaries += contrasts.summarise(arms, judge_by, _DRAWS.value)
-                    curves = {
-                        arm: reliability_curve(*contrasts.averaged(arms[arm])) for arm in arms
-                    }
-                    name = f"{world.name}, {backbone}, {split}"
-                    path = output / "figures" / f"reliability-{world.name}-{backbone}-{split}"
-                    plot_reliability(curves, name, path)
+        for world, backbone in itertools.product(worlds, settings.backbones):
+            fits, tried = comparison.judge(backbone, world.name, places[world], splits)
+            trials += tried
+            for split, arms in fits.items():
+                rows += [fit.row() for seeds in arms.values() for fit in seeds]
+                summaries += contrasts.summarise(arms, judge_by, _DRAWS.value)
+                plot_reliability(
+                    {arm: reliability_curve(*contrasts.averaged(arms[arm])) for arm in arms},
+                    f"{world.name}, {backbone}, {split}",
+                    output / "figures" / f"reliability-{world.name}-{backbone}-{split}",
+                )
     if _ORIGINS.value:
         summaries += contrasts.pool(summaries, _DRAWS.value)
     contrasts.add_recovered(summaries)
@@ -195,17 +189,6 @@ def _require_extra() -> None:
             f"Comparisons need the extra `report`. Received: no {', '.join(missing)}. Install it: "
             'pip install "clsd_tf[report]".'
         )
-
-
-def _judge_by() -> list[str]:
-    spec = read_spec(pathlib.Path(_DATA_DIR.value) / "spec.toml")
-    known = [column.name for column in spec.with_role("satisfaction")]
-    if unknown := [name for name in _JUDGE.value if name not in known]:
-        raise ValueError(
-            f"`--judge` names satisfaction columns. Received: {', '.join(unknown)}. Expected some "
-            f"of: {', '.join(known) or 'none, the spec has none'}."
-        )
-    return _JUDGE.value or known[:1]
 
 
 def _forecast(settings: Settings, worlds: list[World], maker: WorldMaker, cache: FitCache) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from clsd_tf import Encoder, metrics
+from clsd_tf.spec import read_spec
 from data_pipeline.manifest import Manifest
+from data_pipeline.reader import make_dataset
 from experiments import planted_noise, tuning
 from experiments.arms import LEARNING_RATES, get_arm
 from experiments.evaluation import ScoredSplit, judge, judge_confidence
@@ -17,7 +19,7 @@ from experiments.fits import fit_key, teacher_config
 from experiments.fitting import Fitter
 from experiments.plan import Settings
 from experiments.runs import TrainConfig
-from experiments.worlds import AS_IS, World
+from experiments.worlds import AS_IS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Judged:
       split: that was judged.
       config: of the fit.
       scored: with the clicks that users made, whatever was planted.
-      metrics: see `experiments.evaluation.judge`; with `confidence` where noise was planted.
+      metrics: see `experiments.evaluation.judge`; with `confidence`, if the arm has one.
     """
 
     arm: str
@@ -86,26 +88,32 @@ class Comparison:
         return tuning.best(trials).options, trials
 
     def judge(
-        self,
-        arm: str,
-        backbone: str,
-        world: World,
-        data_dir: pathlib.Path,
-        options: tuning.Options,
-        splits: Sequence[str],
-    ) -> Iterator[Judged]:
-        """Trains the seeds of an arm and judges each on each split."""
+        self, backbone: str, world: str, data_dir: pathlib.Path, splits: Sequence[str]
+    ) -> tuple[dict[str, dict[str, list[Judged]]], list[dict[str, object]]]:
+        """Tunes all arms on a backbone, trains their seeds, and judges each on each split.
+
+        Returns:
+          Split -> arm -> its seeds, and the trials as `results.json` has them.
+        """
+        fits: dict[str, dict[str, list[Judged]]] = {split: {} for split in splits}
+        trials = []
         group_names = Encoder.load(data_dir).group_names()
         planted = {s: planted_noise.planted_rows(data_dir, s) for s in (*splits, "train")}
-        for seed in range(self._settings.num_seeds):
-            config = self._settings.config(arm, backbone, seed, data_dir)
-            config = tuning.with_options(config, options)
-            confidence = self._confidence(config, planted["train"])
-            for split in splits:
-                scored = self._fitter.scored(config, split)
-                scored = planted_noise.without_noise(scored, planted[split])
-                judged = {**judge(scored, group_names), **confidence}
-                yield Judged(arm, backbone, world.name, split, config, scored, judged)
+        for arm in self._settings.arms:
+            options, tried = self.tune(arm, backbone, data_dir)
+            where = {"arm": arm, "backbone": backbone, "world": world}
+            trials += [{**where, **dataclasses.asdict(trial)} for trial in tried]
+            for seed in range(self._settings.num_seeds):
+                config = self._settings.config(arm, backbone, seed, data_dir)
+                config = tuning.with_options(config, options)
+                confidence = self._confidence(config, planted["train"])
+                for split in splits:
+                    scored = self._fitter.scored(config, split)
+                    scored = planted_noise.without_noise(scored, planted[split])
+                    judged = {**judge(scored, group_names), **confidence}
+                    fit = Judged(arm, backbone, world, split, config, scored, judged)
+                    fits[split].setdefault(arm, []).append(fit)
+        return fits, trials
 
     def _confidence(self, config: TrainConfig, planted: np.ndarray) -> dict[str, object]:
         """`confidence` of training clicks, against satisfaction and planted noise."""
@@ -122,6 +130,34 @@ class Comparison:
             was_made = ~np.isin(told.rows, planted)
             judged["noise"] = judge_confidence(told.confidence, told.groups, was_made)
         return {"confidence": judged}
+
+
+def satisfaction_to_judge_by(data_dir: pathlib.Path, asked: Sequence[str]) -> list[str]:
+    """The satisfaction columns to compare in: those asked for, or the first of zeros and ones.
+
+    Args:
+      data_dir: prepared data set; what its validation rows hold decides.
+      asked: names of columns.
+
+    Raises:
+      ValueError: a column is none of satisfaction, or has other values than 0 and 1.
+    """
+    spec = read_spec(data_dir / "spec.toml")
+    signals = [column.name for column in spec.with_role("satisfaction")]
+    dataset = make_dataset(data_dir, "valid", 4096, columns=[], extra_columns=signals)
+    other = set()
+    for features, _, _ in dataset:
+        for name in signals:
+            signal = features[name].numpy()
+            if not np.isin(signal[~np.isnan(signal)], (0.0, 1.0)).all():
+                other.add(name)
+    binary = [name for name in signals if name not in other]
+    if wrong := [name for name in asked if name not in binary]:
+        raise ValueError(
+            "`--judge` names satisfaction columns of zeros and ones. Received: "
+            f"{', '.join(wrong)}. Expected some of: {', '.join(binary) or 'there are none'}."
+        )
+    return list(asked) or binary[:1]
 
 
 def noise_rates(

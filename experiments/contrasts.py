@@ -42,8 +42,8 @@ class Contrast:
 
     @property
     def p(self) -> float:
-        """The larger p of the two."""
-        return max(self.over_seeds.p, self.over_users.p)
+        """The larger p of the two; nan if one is, since a claim needs both."""
+        return float(np.maximum(self.over_seeds.p, self.over_users.p))
 
     @property
     def holds(self) -> bool:
@@ -65,6 +65,7 @@ class Summary:
       contrasts: metric -> the arm against plain training; empty for plain itself.
       recovered: metric -> share won back of what the planted noise cost plain training.
       pairs: metric -> scores, beside those of plain training, that are judged over users.
+      by_seed: metric -> its value for each seed.
     """
 
     world: str

@@ -11,9 +11,14 @@ import json
 import pathlib
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from clsd_tf.spec import parse_spec
 from data_pipeline.manifest import Manifest
+
+if TYPE_CHECKING:
+    from data_pipeline.data_set import WriteOptions
+    from data_pipeline.preparation import ReadOptions
 
 AS_IS = "as_is"
 _FORMATS = ("%Y%m%d", "%Y-%m-%d")
@@ -122,10 +127,12 @@ class WorldMaker:
         prepare(str(spec), inputs, path, read, write)
         return path
 
-    def _require_same(self, path: pathlib.Path, text: str, read: object, write: object) -> None:
+    def _require_same(
+        self, path: pathlib.Path, text: str, read: ReadOptions, write: WriteOptions
+    ) -> None:
         prepared = Manifest.load(path).prepared
-        asked = {"read": dataclasses.asdict(read), "write": dataclasses.asdict(write)}
-        asked = json.loads(json.dumps(asked))
+        asked = {"read": read.decisive(), "write": dataclasses.asdict(write)}
+        asked = json.loads(json.dumps(asked))  # tuples are lists there
         same = all(prepared.get(name) == options for name, options in asked.items())
         if not same or (path / "spec.toml").read_text(encoding="utf-8") != text:
             raise ValueError(

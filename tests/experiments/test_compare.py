@@ -15,7 +15,7 @@ from clsd_tf import Encoder
 from data_pipeline.reader import make_dataset
 from experiments import fitting, monitoring
 from experiments.arms import ARMS
-from experiments.comparison import Comparison
+from experiments.comparison import Comparison, satisfaction_to_judge_by
 from experiments.evaluation import score_split
 from experiments.fits import FitCache
 from experiments.models import load_model
@@ -112,12 +112,12 @@ def test_a_dry_run_trains_nothing(prepared, tmp_path):
     assert not (tmp_path / "o").exists()
 
 
-def test_an_unknown_column_to_judge_by_is_answered_with_the_known(prepared, tmp_path):
-    command = [sys.executable, "-P", "-m", "experiments.compare", f"--data_dir={prepared}"]
-    command += ["--judge=joy", f"--output_dir={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "Received: joy. Expected some of: long_view, like, play_time_ms" in done.stderr
+def test_arms_are_judged_by_satisfaction_of_zeros_and_ones(prepared):
+    assert satisfaction_to_judge_by(prepared, []) == ["long_view"]
+    assert satisfaction_to_judge_by(prepared, ["like"]) == ["like"]
+    for wrong in ("play_time_ms", "joy"):
+        with pytest.raises(ValueError, match=f"Received: {wrong}. Expected some of: long_view, l"):
+            satisfaction_to_judge_by(prepared, [wrong])
 
 
 class Killed(Exception):

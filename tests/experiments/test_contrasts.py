@@ -124,6 +124,14 @@ def test_the_share_won_back_is_of_what_plain_training_lost():
     assert rows[0].recovered == rows[1].recovered == {}
 
 
+def test_a_claim_needs_both_p_values():
+    seeds, users = Interval(0.1, 0.0, 0.2, 0.03), Interval(0.1, 0.0, 0.2, 0.01)
+    nowhere = Interval(0.1, math.nan, math.nan, math.nan)
+    assert Contrast(seeds, users).p == 0.03
+    for one_missing in (Contrast(nowhere, users), Contrast(seeds, nowhere)):
+        assert math.isnan(one_missing.p) and not one_missing.holds
+
+
 def test_declared_contrasts_are_adjusted_within_a_world():
     def summary(world: str, backbone: str, arm: str, p_seeds: float, p_users: float) -> Summary:
         seeds, users = (Interval(0.1, 0.0, 0.2, p) for p in (p_seeds, p_users))
