@@ -9,6 +9,7 @@ MAINS = {
     "clsd-score": "experiments.score",
     "clsd-evaluate": "experiments.evaluate",
     "clsd-export": "experiments.export",
+    "clsd-compare": "experiments.compare",
     "clsd-demo": "experiments.demo",
 }
 
@@ -39,10 +40,12 @@ setup(
     ],
     extras_require={
         "spark": ["pyspark>=4.0,<5"],
-        "report": ["matplotlib>=3.10,<4"],
+        "report": ["matplotlib>=3.10,<4", "optuna>=4.5,<5"],
         "dev": [
             "build>=1.2,<2",
             "import-linter>=2.3,<3",
+            "matplotlib>=3.10,<4",
+            "optuna>=4.5,<5",
             "pytest>=9,<10",
             "pytest-xdist>=3.8,<4",
             "ruff>=0.14,<0.18",

@@ -47,6 +47,7 @@ class Manifest:
       shards: in the order of their rows.
       source: files that were read, each with `file` and `bytes`.
       noise: what was planted, or None.
+      prepared: `input` and the other options of `prepare`, so that it can be made again otherwise.
       versions: package -> version that wrote the shards.
     """
 
@@ -57,6 +58,7 @@ class Manifest:
     shards: tuple[ShardInfo, ...]
     source: tuple[dict[str, str | int], ...] = ()
     noise: dict[str, object] | None = None
+    prepared: dict[str, object] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:

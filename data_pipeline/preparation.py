@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
+import os
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -49,6 +50,11 @@ class ReadOptions:
     last_day: str | None = None
     threads: int | None = None
     memory_limit: str | None = None
+
+    def decisive(self) -> dict[str, object]:
+        """What decides which rows are read; threads and memory change no byte."""
+        options = dataclasses.asdict(self)
+        return {n: v for n, v in options.items() if n not in ("threads", "memory_limit")}
 
 
 def prepare(
@@ -117,6 +123,11 @@ def prepare(
             shards=written.shards,
             source=tuple(loaded.source),
             noise=written.noise,
+            prepared={
+                "input": os.path.abspath(inputs),
+                "read": read.decisive(),
+                "write": dataclasses.asdict(write),
+            },
             versions={package: importlib.metadata.version(package) for package in _PACKAGES},
         ).save(directory)
     return statistics

@@ -9,6 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Literal
+
+Values = tuple[str | float, ...]
+
+# What a search tries in every arm. A grid, so that models of equal options are trained once: the
+# teacher of an arm is the plain model of its learning rates.
+LEARNING_RATES: Mapping[str, Values] = {
+    "learning_rate": (3e-4, 1e-3, 3e-3),
+    "embedding_learning_rate": (0.01, 0.03, 0.1),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,9 +31,13 @@ class Arm:
       options: of `ClickConfidenceModel`; flags override those that are named here, and no others,
         so that an arm does not become another one by a flag.
       objective: name of the `clsd_tf` objective that takes the place of the model's own loss.
-      method_options: what `--method_options` may set, all with defaults but `rates`: arguments of
-        the objective, or of the correction of scores.
+      method_options: what `--method_options` may set, all with defaults: arguments of the
+        objective, or of the correction of scores.
       reads_satisfaction: whether a satisfaction column may reach its train steps.
+      search: option -> values that a comparison tries, in addition to `LEARNING_RATES`.
+      correction: what is done to the scores of a plain model, see `experiments.corrections`; such
+        an arm is trained as the plain one.
+      knows_rates: whether the arm is told the planted noise rates.
     """
 
     summary: str
@@ -32,6 +46,9 @@ class Arm:
     objective: str | None = None
     method_options: tuple[str, ...] = ()
     reads_satisfaction: bool = False
+    search: Mapping[str, Values] = dataclasses.field(default_factory=dict)
+    correction: Literal["group_offset", "interest"] | None = None
+    knows_rates: bool = False
 
     def with_options(self, given: Mapping[str, str | float | None]) -> dict[str, str | float]:
         """The arm's options, with those of `given` that are not None in their place.
@@ -52,18 +69,13 @@ class Arm:
         """`given`, checked.
 
         Raises:
-          ValueError: an option is not of this arm, or one without a default is missing.
+          ValueError: an option is not of this arm.
         """
         if unknown := sorted(given.keys() - set(self.method_options)):
             takes = ", ".join(self.method_options) or "none"
             raise ValueError(
                 f"--method_options names what the method ({self.summary}) does not have. "
                 f"Received: {', '.join(unknown)}. Expected: {takes}."
-            )
-        if "rates" in self.method_options and "rates" not in given:
-            raise ValueError(
-                f"The method ({self.summary}) needs a noise rate for each group. Expected: "
-                "--method_options='{\"rates\": [0.05, 0.1]}'."
             )
         return dict(given)
 
@@ -82,21 +94,29 @@ ARMS: dict[str, Arm] = {
         "clicks weighed or relabelled by self-distilled confidence (arXiv 2309.16322)",
         needs_teacher=True,
         options=_CLSD_OPTIONS,
+        search={
+            "confidence": ("mixture", "affine", "global"),
+            "student": ("soft", "weight"),
+            "distillation": (0.0, 0.5),
+        },
     ),
     "distillation": Arm(
         "plain self-distillation, no confidence (arXiv 1805.04770)",
         needs_teacher=True,
         options={"distillation": 0.5, "temperature": 1.0},
+        search={"distillation": (0.2, 0.5, 0.8), "temperature": (1.0, 2.0)},
     ),
     "t_ce": Arm(
         "clicks with the largest loss are dropped (arXiv 2006.04153)",
         objective="t_ce",
         method_options=("drop_rate", "ramp_steps"),
+        search={"drop_rate": (0.05, 0.1, 0.2), "ramp_steps": (100, 1000)},
     ),
     "r_ce": Arm(
         "impressions weighed by the probability of their label (arXiv 2006.04153)",
         objective="r_ce",
         method_options=("beta",),
+        search={"beta": (0.1, 0.25, 0.5, 1.0)},
     ),
     "decap_style": Arm(
         "agreement with a teacher, clicks explained by learned noise (arXiv 2105.09605)",
@@ -125,6 +145,18 @@ ARMS: dict[str, Arm] = {
     "group_offset": Arm(
         "control: plain, with noise rates of the groups taken out of its scores in evaluation",
         method_options=("rates",),
+        correction="group_offset",
+    ),
+    "mixture_teacher": Arm(
+        "control: plain, corrected for noise by group in evaluation, without a student",
+        method_options=("rates",),
+        correction="interest",
+    ),
+    "mixture_oracle_rates": Arm(
+        "bound: clsd that is told the planted noise rates (--confidence_options)",
+        needs_teacher=True,
+        options=_CLSD_OPTIONS,
+        knows_rates=True,
     ),
     "oracle": Arm(
         "bound: clicks weighed by a satisfaction column, which no other method reads "

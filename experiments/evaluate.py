@@ -42,13 +42,14 @@ def main(argv: list[str]) -> None:
 
     load_tensorflow()
     from clsd_tf import Encoder
-    from experiments.evaluation import as_served, judge, score_split
+    from experiments.corrections import as_served
+    from experiments.evaluation import judge, score_split
     from experiments.models import load_model
 
     encoder = Encoder.load(run.encoding)
     model = load_model(run, config)
     scored = score_split(model, encoder, data_dir, _SPLIT.value, _BATCH_SIZE.value)
-    served = as_served(scored, config)
+    served = as_served(scored, model, config)
     judged = {**judge(served, encoder.group_names()), "outputs": model.output_meaning}
 
     output = pathlib.Path(_OUTPUT_DIR.value or run.evaluation(_SPLIT.value))

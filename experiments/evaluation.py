@@ -7,10 +7,9 @@ import pathlib
 
 import numpy as np
 
-from clsd_tf import ClickConfidenceModel, Encoder, metrics, remove_group_offset
+from clsd_tf import ClickConfidenceModel, Encoder, metrics
 from clsd_tf.features import GROUP, ROW, USER
 from data_pipeline.reader import make_dataset
-from experiments.runs import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +71,6 @@ def score_split(
     )
 
 
-def as_served(scored: ScoredSplit, config: TrainConfig) -> ScoredSplit:
-    """The scores that the arm of a run would serve: those of its model, or what is made of them."""
-    if config.method != "group_offset":
-        return scored
-    scores = remove_group_offset(scored.scores, scored.groups, config.method_options["rates"])
-    return dataclasses.replace(scored, scores=scores)
-
-
 def judge(scored: ScoredSplit, group_names: list[str]) -> dict[str, object]:
     """Metrics of a scored split, see `clsd_tf.metrics`.
 
@@ -110,6 +101,31 @@ def judge(scored: ScoredSplit, group_names: list[str]) -> dict[str, object]:
             "auc_among_clicks": metrics.auc(signal[among], scored.scores[among]),
         }
     return judged
+
+
+def judge_confidence(
+    confidence: np.ndarray, groups: np.ndarray, is_good: np.ndarray
+) -> dict[str, float]:
+    """How well confidence tells good clicks from others.
+
+    Args:
+      confidence: of clicks, [clicks].
+      groups: of the users, int [clicks].
+      is_good: bool [clicks]: made by a user and not planted, or followed by satisfaction.
+
+    Returns:
+      `auc`: over all clicks; `auc_within_groups`: average of each group's own AUC by its clicks;
+      `auc_group_only`: of a confidence that knows nothing but each group's true share of good
+      clicks; `good_share` of the clicks.
+    """
+    _, numbers = np.unique(groups, return_inverse=True)
+    share = np.bincount(numbers, is_good) / np.bincount(numbers)
+    return {
+        "auc": metrics.auc(is_good, confidence),
+        "auc_within_groups": metrics.gauc(is_good, confidence, groups).value,
+        "auc_group_only": metrics.auc(is_good, share[numbers]),
+        "good_share": _mean(is_good),
+    }
 
 
 def _click_metrics(scored: ScoredSplit, chosen: np.ndarray) -> dict[str, float]:

@@ -174,6 +174,8 @@ class TestGolden:
         assert manifest.rows == {"train": 4, "valid": 1, "test": 1}
         assert manifest.source[0]["bytes"] == (logs.directory / "prepared.csv").stat().st_size
         assert manifest.noise is None
+        assert manifest.prepared["input"] == str(logs.directory / "prepared.csv")
+        assert manifest.prepared["read"] == ONE_THREAD.decisive()
         verify(directory)
         assert not (directory / "truth").exists()
         assert not (directory / "engine").exists()

@@ -9,7 +9,7 @@ import pytest
 
 from clsd_tf import Encoder, metrics
 from data_pipeline.reader import make_dataset
-from experiments.evaluation import ScoredSplit, judge, score_split
+from experiments.evaluation import ScoredSplit, judge, judge_confidence, score_split
 from experiments.models import load_model
 
 
@@ -58,6 +58,23 @@ def test_a_group_without_rows_has_no_figures():
     empty = judge(scored(groups=np.zeros(5, int)), ["all", "nobody"])["groups"]["nobody"]
     assert empty["rows"] == 0
     assert math.isnan(empty["auc"]) and math.isnan(empty["log_loss"])
+
+
+def test_confidence_overall_within_groups_and_of_the_group_alone():
+    # Group 0: clicks .9 and .6 were made, .7 is planted. Group 1: .5 was made, .2 and .8 planted.
+    confidence = np.array([0.9, 0.6, 0.7, 0.5, 0.2, 0.8])
+    groups = np.array([0, 0, 0, 1, 1, 1])
+    was_made = np.array([True, True, False, True, False, False])
+    judged = judge_confidence(confidence, groups, was_made)
+    assert judged == pytest.approx(
+        {
+            "auc": 5 / 9,  # .9 beats .7 .2 .8; .6 and .5 beat .2
+            "auc_within_groups": 0.5,  # 1/2 in both
+            # Made: groups 0, 0, 1. Planted: 0, 1, 1. Two pairs of 0 over 1 for each 0, ties half.
+            "auc_group_only": (2 * 2.5 + 1.0) / 9,
+            "good_share": 0.5,
+        }
+    )
 
 
 def test_scores_are_in_the_order_of_the_shards(plain, prepared):

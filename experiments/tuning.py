@@ -1,0 +1,98 @@
+"""The search for an arm's options: the same number of trials for every arm, on validation rows.
+
+The study is not stored: it is seeded and its fits are cached, so that a killed comparison replays
+it in no time and comes to the same trials as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from experiments.arms import LEARNING_RATES, Arm, Values, get_arm
+from experiments.runs import TrainConfig
+
+Options = dict[str, str | float]
+
+_FIELDS = {field.name for field in dataclasses.fields(TrainConfig)}
+# An option that was tried before is no trial; the search is over when it finds nothing else.
+_ASKED_PER_TRIAL = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """Options that were tried, and how they did: higher is better."""
+
+    options: Options
+    value: float
+
+
+def search_space(arm: Arm) -> dict[str, Values]:
+    """Values that are tried for each option of an arm."""
+    return {**LEARNING_RATES, **arm.search}
+
+
+def first_options(arm: Arm) -> Options:
+    """Where the search begins: the arm as it is without one."""
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    known = {**defaults, **arm.options}
+    # Options of an objective have their defaults there: its search begins with their first values.
+    return {name: known.get(name, values[0]) for name, values in search_space(arm).items()}
+
+
+def with_options(config: TrainConfig, options: Mapping[str, str | float]) -> TrainConfig:
+    """`config` with learning rates, and options of its arm, replaced."""
+    of_objective = get_arm(config.method).method_options
+    parts: dict[str, Options] = {"run": {}, "options": {}, "method_options": {}}
+    for name, value in options.items():
+        part = "options" if name not in of_objective else "method_options"
+        parts["run" if name in _FIELDS else part][name] = value
+    return dataclasses.replace(
+        config,
+        **parts["run"],
+        options={**config.options, **parts["options"]},
+        method_options={**config.method_options, **parts["method_options"]},
+    )
+
+
+def search(
+    space: Mapping[str, Values],
+    first: Options,
+    num_trials: int,
+    evaluate: Callable[[Options], float],
+) -> list[Trial]:
+    """Tries `first` and then what Optuna's TPE suggests; no options twice.
+
+    Args:
+      space: option -> values.
+      first: tried first.
+      num_trials: different options to try; fewer if the space has fewer.
+      evaluate: of options; higher is better.
+
+    Returns:
+      The trials in the order in which they were made.
+    """
+    import optuna  # of the extra `report`; the plan of a comparison goes without
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=max(1, num_trials // 2))
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    study.enqueue_trial(first)
+    choices = {
+        name: optuna.distributions.CategoricalDistribution(values) for name, values in space.items()
+    }
+    trials: dict[tuple, Trial] = {}
+    for _ in range(num_trials * _ASKED_PER_TRIAL):
+        asked = study.ask(choices)
+        key = tuple(sorted(asked.params.items()))
+        if key not in trials:
+            trials[key] = Trial(dict(asked.params), evaluate(asked.params))
+        study.tell(asked, trials[key].value)
+        if len(trials) == num_trials:
+            break
+    return list(trials.values())
+
+
+def best(trials: list[Trial]) -> Trial:
+    """The trial of the highest value, the earliest of equals."""
+    return max(trials, key=lambda trial: trial.value)
