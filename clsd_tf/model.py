@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 
-import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.batches import Features, groups_of, logits_of, score_batches, unpack_batch
-from clsd_tf.calibration import fit_affine
+from clsd_tf.batches import Features, groups_of, logits_of, unpack_batch
 from clsd_tf.compat import use_keras_2
 from clsd_tf.confidence import ConfidenceFunction, combine, get_confidence
 from clsd_tf.denoising_base import Batch, Objective
 from clsd_tf.ema import EMATeacher
 from clsd_tf.features import GROUP
-from clsd_tf.folding import check_maps_to_logit, fold_affine
+from clsd_tf.folding import check_maps_to_logit
+from clsd_tf.held_out import HeldOutFits, check_method
 from clsd_tf.losses import click_loss
 from clsd_tf.online_affine import online_confidence
 from clsd_tf.optimizers import default_optimizer
-from clsd_tf.progressive import FirstPass, ProgressiveClicks, ScoredClicks
+from clsd_tf.progressive import FirstPass, ProgressiveClicks
 from clsd_tf.running_moments import RunningClickMoments
 from clsd_tf.streaming_metrics import GroupAUC, GroupMean
 from clsd_tf.student import Lesson, Student, StudentLoss
@@ -32,7 +30,7 @@ _LAYERS = ("backbone", "teacher", "confidence", "objective")
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
-class ClickConfidenceModel(tfrs.Model):
+class ClickConfidenceModel(HeldOutFits, tfrs.Model):
     """A backbone that learns from clicks by their confidence, or a plain one without a teacher.
 
     Source: arXiv 2309.16322 (abstract): a teacher of the same architecture scores the clicks that
@@ -95,7 +93,7 @@ class ClickConfidenceModel(tfrs.Model):
         super().__init__(name=name, **kwargs)
         if isinstance(teacher, ClickConfidenceModel):
             teacher = teacher.backbone
-        _check_method(teacher, confidence, distillation, objective)
+        check_method(teacher, confidence, distillation, objective)
         self.student_loss = StudentLoss(student, distillation, temperature)
         check_maps_to_logit(backbone, "backbone")
         if teacher is not None:
@@ -180,47 +178,6 @@ class ClickConfidenceModel(tfrs.Model):
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*tf.nest.flatten(callbacks), FirstPass(self.progressive)]
         return super().fit(*args, callbacks=callbacks, **kwargs)
-
-    @property
-    def progressive_clicks(self) -> ScoredClicks:
-        """Impressions of the first pass, with the logits before they were trained on.
-
-        Raises:
-          ValueError: there was no training.
-        """
-        return self.progressive.rows()
-
-    def fit_confidence(self, held_out: Iterable | ScoredClicks) -> None:
-        """Fits the confidence function on rows that the teacher has not trained on.
-
-        Does nothing where the function learns all it needs while the student trains.
-
-        Args:
-          held_out: batches (features, label, ...), such as those of the validation days; or scored
-            impressions, such as `progressive_clicks` of the teacher.
-
-        Raises:
-          ValueError: there is no confidence function, or the rows do not allow a fit.
-        """
-        if self.confidence is None:
-            raise ValueError("There is no confidence function to fit. Received: confidence=None.")
-        if self.confidence.needs_held_out:
-            if not isinstance(held_out, ScoredClicks):
-                held_out = ScoredClicks(*self._score(self.teacher, held_out))
-            self.confidence.fit_held_out(*held_out)
-
-    def calibrate(self, held_out: Iterable) -> None:
-        """Makes the output a click rate: folds a scale and a bias into the backbone's last layer.
-
-        Scale and bias minimise the log loss of the clicks in `held_out` (Platt scaling). Order,
-        graph and cost of serving stay the same.
-
-        Raises:
-          ValueError: the backbone does not end in a Dense, or the rows do not allow a fit.
-        """
-        logits, labels, _ = self._score(self.backbone, held_out)
-        fold_affine(self.backbone, *fit_affine(logits, labels))
-        self.calibrated.assign(True)
 
     def train_step(self, data: tuple) -> dict[str, tf.Tensor]:
         """Takes one step; logs the loss and the mean confidence of clicks per group."""
@@ -328,30 +285,3 @@ class ClickConfidenceModel(tfrs.Model):
 
     def _groups(self, features: Features, labels: tf.Tensor) -> tf.Tensor:
         return groups_of(features, labels, num_groups=self.num_groups, group_key=self.group_key)
-
-    def _score(
-        self, layer: keras.layers.Layer, batches: Iterable
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return score_batches(layer, batches, num_groups=self.num_groups, group_key=self.group_key)
-
-
-def _check_method(
-    teacher: keras.layers.Layer | None,
-    confidence: str | ConfidenceFunction | None,
-    distillation: float,
-    objective: Objective | None,
-) -> None:
-    """Raises ValueError for arguments that do nothing, or lack what they need."""
-    if teacher is None and (confidence is not None or distillation):
-        raise ValueError(
-            "Confidence and distillation need a teacher. Received: teacher=None, "
-            f"confidence={confidence!r}, distillation={distillation}."
-        )
-    if objective is not None:
-        objective.require_taught(teacher, confidence, distillation)
-    taught = confidence is not None or distillation or (objective and objective.needs_teacher)
-    if teacher is not None and not taught:
-        raise ValueError(
-            "The teacher would not be used. Received: confidence=None, distillation=0. Name a "
-            "confidence function, set `distillation`, or leave the teacher out."
-        )

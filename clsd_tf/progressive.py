@@ -25,12 +25,14 @@ class ScoredClicks(NamedTuple):
       labels: [rows], in {0, 1}.
       groups: int [rows].
       weights: float [rows], impressions that a row stands for; None: one each.
+      num_groups: that the groups were told apart as; None if not known.
     """
 
     logits: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
     weights: np.ndarray | None = None
+    num_groups: int | None = None
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
@@ -95,6 +97,7 @@ class ProgressiveClicks(keras.layers.Layer):
             labels=labels.astype(np.float64),
             groups=groups,
             weights=effective[groups, bins, labels],
+            num_groups=self.num_groups,
         )
 
     def get_config(self) -> dict[str, object]:

@@ -28,7 +28,7 @@ def as_served(scored: ScoredSplit, model: ClickConfidenceModel, config: TrainCon
         return scored
     rates = config.method_options.get("rates")
     mixture = get_confidence("mixture", model.num_groups, rates=rates)
-    mixture.fit_held_out(*model.progressive_clicks)
+    mixture.fit_held_out(*model.progressive_clicks[:4])
     if correction == "group_offset":
         scores = remove_group_offset(scored.scores, scored.groups, mixture.noise_rates.numpy())
     else:

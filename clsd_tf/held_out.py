@@ -1,0 +1,96 @@
+"""What a model is given of rows that were not trained on: confidence and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tf_keras as keras
+
+from clsd_tf.batches import score_batches
+from clsd_tf.calibration import fit_affine
+from clsd_tf.folding import fold_affine
+from clsd_tf.progressive import ScoredClicks
+
+if TYPE_CHECKING:
+    from clsd_tf.denoising_base import Objective
+
+
+class HeldOutFits:
+    """The part of `ClickConfidenceModel` that fits parameters on held-out rows, not by steps."""
+
+    @property
+    def progressive_clicks(self) -> ScoredClicks:
+        """Impressions of the first pass, with the logits before they were trained on.
+
+        Raises:
+          ValueError: there was no training.
+        """
+        return self.progressive.rows()
+
+    def fit_confidence(self, held_out: Iterable | ScoredClicks) -> None:
+        """Fits the confidence function on rows that the teacher has not trained on.
+
+        Does nothing where the function learns all it needs while the student trains.
+
+        Args:
+          held_out: batches (features, label, ...), such as those of the validation days; or scored
+            impressions, such as `progressive_clicks` of the teacher.
+
+        Raises:
+          ValueError: there is no confidence function, or the rows do not allow a fit, or they are
+            of other groups.
+        """
+        if self.confidence is None:
+            raise ValueError("There is no confidence function to fit. Received: confidence=None.")
+        if self.confidence.needs_held_out:
+            if not isinstance(held_out, ScoredClicks):
+                held_out = ScoredClicks(*self._score(self.teacher, held_out))
+            if held_out.num_groups not in (None, self.num_groups):
+                raise ValueError(
+                    "The scored clicks are of other groups. Received: num_groups="
+                    f"{held_out.num_groups}. Expected: {self.num_groups}. Build the teacher's "
+                    f"ClickConfidenceModel with num_groups={self.num_groups}."
+                )
+            self.confidence.fit_held_out(*held_out[:4])
+
+    def calibrate(self, held_out: Iterable) -> None:
+        """Makes the output a click rate: folds a scale and a bias into the backbone's last layer.
+
+        Scale and bias minimise the log loss of the clicks in `held_out` (Platt scaling). Order,
+        graph and cost of serving stay the same.
+
+        Raises:
+          ValueError: the backbone does not end in a Dense, or the rows do not allow a fit.
+        """
+        logits, labels, _ = self._score(self.backbone, held_out)
+        fold_affine(self.backbone, *fit_affine(logits, labels))
+        self.calibrated.assign(True)
+
+    def _score(
+        self, layer: keras.layers.Layer, batches: Iterable
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return score_batches(layer, batches, num_groups=self.num_groups, group_key=self.group_key)
+
+
+def check_method(
+    teacher: keras.layers.Layer | None,
+    confidence: keras.layers.Layer | str | None,
+    distillation: float,
+    objective: Objective | None,
+) -> None:
+    """Raises ValueError for arguments that do nothing, or lack what they need."""
+    if teacher is None and (confidence is not None or distillation):
+        raise ValueError(
+            "Confidence and distillation need a teacher. Received: teacher=None, "
+            f"confidence={confidence!r}, distillation={distillation}."
+        )
+    if objective is not None:
+        objective.require_taught(teacher, confidence, distillation)
+    taught = confidence is not None or distillation or (objective and objective.needs_teacher)
+    if teacher is not None and not taught:
+        raise ValueError(
+            "The teacher would not be used. Received: confidence=None, distillation=0. Name a "
+            "confidence function, set `distillation`, or leave the teacher out."
+        )
