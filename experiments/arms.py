@@ -123,17 +123,24 @@ ARMS: dict[str, Arm] = {
         needs_teacher=True,
         objective="decap_style",
         method_options=("agreement", "impossible_positive", "impossible_negative", "dim", "units"),
+        search={
+            "agreement": (0.5, 0.0, 1.0),
+            "impossible_positive": (1.0, 10.0),
+            "impossible_negative": (1.0, 10.0),
+        },
     ),
     "pld_style": Arm(
         "clicks weighed by their loss among those of the user (arXiv 2502.00348)",
         objective="pld_style",
         method_options=("pool_size", "temperature", "warmup_steps", "num_slots"),
+        search={"temperature": (0.1, 0.5, 1.0, 2.0), "pool_size": (5, 10)},
     ),
     "cleanlab_style": Arm(
         "clicks weighed by label quality under a teacher (arXiv 1911.00068)",
         needs_teacher=True,
         objective="cleanlab_style",
         method_options=("adjust",),
+        search={"adjust": (False, True)},
     ),
     "shuffled": Arm(
         "control: clsd with confidences permuted among the clicks of a batch",
