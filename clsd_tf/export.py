@@ -25,6 +25,8 @@ def export_model(
     encoder: Encoder,
     directory: str | pathlib.Path,
     version: int | None = None,
+    *,
+    output_meaning: str | None = None,
 ) -> pathlib.Path:
     """Writes `directory/<version>`, whole or not at all.
 
@@ -43,6 +45,8 @@ def export_model(
       encoder: of the data that it was trained on.
       directory: base path of the model for TensorFlow Serving.
       version: positive. Defaults to the one after the latest in `directory`.
+      output_meaning: what a probability estimates, where the model does not know: one whose weights
+        were loaded without what it was trained by. Defaults to its `output_meaning`.
 
     Returns:
       Path of the version.
@@ -62,7 +66,7 @@ def export_model(
             "for the next."
         )
     backbone = model.backbone if isinstance(model, ClickConfidenceModel) else model
-    meaning = model.output_meaning if isinstance(model, ClickConfidenceModel) else "click rate"
+    meaning = output_meaning or getattr(model, "output_meaning", "click rate")
 
     # A server that polls the base path passes over names that are no integers.
     beside = directory / f".{version}.tmp"

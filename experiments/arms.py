@@ -34,7 +34,8 @@ class Arm:
       method_options: what `--method_options` may set, all with defaults: arguments of the
         objective, or of the correction of scores.
       reads_satisfaction: whether a satisfaction column may reach its train steps.
-      search: option -> values that a comparison tries, in addition to `LEARNING_RATES`.
+      search: option -> values that a comparison tries, in addition to `LEARNING_RATES`; of a method
+        option the default first.
       correction: what is done to the scores of a plain model, see `experiments.corrections`; such
         an arm is trained as the plain one.
       knows_rates: whether the arm is told the planted noise rates.
@@ -110,30 +111,37 @@ ARMS: dict[str, Arm] = {
         "clicks with the largest loss are dropped (arXiv 2006.04153)",
         objective="t_ce",
         method_options=("drop_rate", "ramp_steps"),
-        search={"drop_rate": (0.05, 0.1, 0.2), "ramp_steps": (100, 1000)},
+        search={"drop_rate": (0.1, 0.05, 0.2), "ramp_steps": (1000, 100)},
     ),
     "r_ce": Arm(
         "impressions weighed by the probability of their label (arXiv 2006.04153)",
         objective="r_ce",
         method_options=("beta",),
-        search={"beta": (0.1, 0.25, 0.5, 1.0)},
+        search={"beta": (0.5, 0.1, 0.25, 1.0)},
     ),
     "decap_style": Arm(
         "agreement with a teacher, clicks explained by learned noise (arXiv 2105.09605)",
         needs_teacher=True,
         objective="decap_style",
         method_options=("agreement", "impossible_positive", "impossible_negative", "dim", "units"),
+        search={
+            "agreement": (0.5, 0.0, 1.0),
+            "impossible_positive": (1.0, 10.0),
+            "impossible_negative": (1.0, 10.0),
+        },
     ),
     "pld_style": Arm(
         "clicks weighed by their loss among those of the user (arXiv 2502.00348)",
         objective="pld_style",
         method_options=("pool_size", "temperature", "warmup_steps", "num_slots"),
+        search={"temperature": (0.1, 0.5, 1.0, 2.0), "pool_size": (5, 10)},
     ),
     "cleanlab_style": Arm(
         "clicks weighed by label quality under a teacher (arXiv 1911.00068)",
         needs_teacher=True,
         objective="cleanlab_style",
         method_options=("adjust",),
+        search={"adjust": (False, True)},
     ),
     "shuffled": Arm(
         "control: clsd with confidences permuted among the clicks of a batch",

@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
     model = load_model(run, config)
     scored = score_split(model, encoder, data_dir, _SPLIT.value, _BATCH_SIZE.value)
     served = as_served(scored, model, config)
-    judged = {**judge(served, encoder.group_names()), "outputs": model.output_meaning}
+    judged = {**judge(served, encoder.group_names()), "outputs": run.output_meaning()}
 
     output = pathlib.Path(_OUTPUT_DIR.value or run.evaluation(_SPLIT.value))
     output.mkdir(parents=True, exist_ok=True)

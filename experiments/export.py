@@ -35,13 +35,20 @@ def main(argv: list[str]) -> None:
 
     model = load_model(run, run.config())
     encoder = Encoder.load(run.encoding)
-    path = export_model(model, encoder, _OUTPUT_DIR.value or run.export, _VERSION.value)
+    meaning = run.output_meaning()
+    path = export_model(
+        model,
+        encoder,
+        _OUTPUT_DIR.value or run.export,
+        _VERSION.value,
+        output_meaning=meaning,
+    )
     config = {"model_dir": str(run.directory), "output_dir": str(path.parent)}
     metrics = {
         "path": str(path),
         "version": int(path.name),
         "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
-        "outputs": model.output_meaning,
+        "outputs": meaning,
     }
     write_results(path / "assets.extra" / "results.json", config=config, metrics=metrics)
 

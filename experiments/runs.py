@@ -15,6 +15,8 @@ from data_pipeline.cli import write_json
 from data_pipeline.manifest import Manifest
 
 _CONFIG, _RESULTS, _SPEC = "config.json", "results.json", "spec.toml"
+# Its presence says that a phase is done.
+PHASE_RESULT = "phase.json"
 # Where a teacher comes from.
 TEACHERS = {
     "frozen": "trained first, applied to each batch",
@@ -187,6 +189,10 @@ class Run:
                 f"Expected: the options of that run; {', '.join(free)} may differ."
             )
         self.require_same_encoding(config.data_dir)
+
+    def output_meaning(self) -> str:
+        """What a probability of the trained student estimates."""
+        return json.loads((self.student / PHASE_RESULT).read_text(encoding="utf-8"))["outputs"]
 
     def require_finished(self) -> None:
         """Raises ValueError unless training came to its end."""

@@ -19,11 +19,8 @@ from experiments.arms import get_arm
 from experiments.models import build_ema_teacher, build_model, load_model, save_model
 from experiments.monitoring import EpochLogs, ProgressBar, StepSummaries
 from experiments.objectives import build_objective, own_columns, without_satisfaction
-from experiments.runs import TEACHER_SEED, Run, TrainConfig
+from experiments.runs import PHASE_RESULT, TEACHER_SEED, Run, TrainConfig
 from experiments.scoring import score_with
-
-# Its presence says that a phase is done.
-_RESULT = "phase.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Phase:
     @property
     def result(self) -> dict[str, object] | None:
         """What came of the phase, or None until it is done."""
-        path = self.directory / _RESULT
+        path = self.directory / PHASE_RESULT
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def held_out(self) -> tf.data.Dataset | ScoredClicks:
@@ -78,7 +75,7 @@ class Phase:
     def finish(self, model: ClickConfidenceModel, result: dict[str, object]) -> None:
         """Keeps the model, then says that the phase is done."""
         save_model(model, self.directory)
-        write_json(self.directory / _RESULT, result)
+        write_json(self.directory / PHASE_RESULT, result)
 
 
 def train_run(run: Run, config: TrainConfig, *, checkpoint_steps: int) -> dict[str, object]:
@@ -99,31 +96,35 @@ def train_run(run: Run, config: TrainConfig, *, checkpoint_steps: int) -> dict[s
     results: dict[str, object] = {}
     teacher_config = dataclasses.replace(config, seed=config.seed + TEACHER_SEED)
 
-    def finish(phase: Phase, teachers: Sequence[str] | None) -> None:
+    def finish_teacher(phase: Phase) -> None:
+        if phase.result is None and phase.name == "teacher" and config.teacher_dir:
+            _copy_teacher(phase)
+        elif phase.result is None:
+            _fit(phase, build_model(phase.config, encoder), encoder)
+        results[phase.name] = phase.result
+
+    def finish_student(phase: Phase, taught_by: Sequence[str] | None) -> None:
         if phase.result is None:
-            if phase.name == "teacher" and config.teacher_dir:
-                _copy_teacher(phase)
-            elif teachers is None:
-                _fit(phase, build_model(phase.config, encoder), encoder)
-            else:
-                phase, teacher = _taught(phase, teachers, encoder)
-                objective = build_objective(config, encoder)
-                _fit(phase, build_model(phase.config, encoder, teacher, objective), encoder)
+            teacher = None
+            if taught_by is not None:
+                phase, teacher = _taught(phase, taught_by, encoder)
+            objective = build_objective(config, encoder)
+            _fit(phase, build_model(phase.config, encoder, teacher, objective), encoder)
         results[phase.name] = phase.result
 
     taught_by = None
     if get_arm(config.method).needs_teacher:
         teachers = _teacher_phases(run, teacher_config, checkpoint_steps)
         for phase in teachers:
-            finish(phase, None)
+            finish_teacher(phase)
         taught_by = [phase.name for phase in teachers]
     for generation in range(1, config.generations):
         seed = config.seed + (1 + generation) * TEACHER_SEED
         other = dataclasses.replace(config, seed=seed)
         phase = Phase(f"generation_{generation}", run, other, checkpoint_steps)
-        finish(phase, taught_by)
+        finish_student(phase, taught_by)
         taught_by = [phase.name]
-    finish(Phase("student", run, config, checkpoint_steps), taught_by)
+    finish_student(Phase("student", run, config, checkpoint_steps), taught_by)
     return results
 
 

@@ -251,7 +251,7 @@ class TestLabelQuality:
 class TestShuffledConfidence:
     def test_is_the_student_loss_of_permuted_confidence(self):
         confidence, labels = tf.constant([0.1, 0.2, 0.9, 0.4]), [1.0, 1.0, 0.0, 1.0]
-        lesson = Lesson(tf.zeros(4), confidence, tf.constant(0.5))
+        lesson = Lesson(tf.zeros(4), confidence, mean_weight=tf.constant(0.5))
         batch = batch_of(labels, lesson)
         objective, logits, seen = ShuffledConfidence(seed=1), tf.zeros(4), set()
         for step in range(20):
@@ -344,7 +344,7 @@ class TestAllObjectives:
         features = {k: v[:8] for k, v in clicks.features.items()}
         labels = [1, 0, 1, 0, 1, 0, 1, 0]
         with tf.GradientTape(persistent=True) as tape:
-            lesson = Lesson(source, tf.sigmoid(source), tf.constant(0.5))
+            lesson = Lesson(source, tf.sigmoid(source), mean_weight=tf.constant(0.5))
             batch = batch_of(labels, lesson, satisfaction=np.ones(8, np.float32), **features)
             loss = objective(logits, batch)
         assert tape.gradient(loss, source) is None

@@ -13,15 +13,18 @@ from clsd_tf import Encoder, remove_group_offset
 from data_pipeline.reader import make_dataset
 from experiments import objectives
 from experiments.arms import ARMS
-from experiments.evaluation import as_served, score_split
+from experiments.corrections import as_served
+from experiments.evaluation import score_split
 from experiments.models import build_model, load_model
 from experiments.runs import Run
-from tests.experiments.test_training import Killed, kill_after, scores_of
+from tests.experiments.helpers import Killed, kill_after, scores_of
 
+RATES = [0.02, 0.05, 0.1, 0.2]
 OPTIONS = {
     "t_ce": {"drop_rate": 0.3, "ramp_steps": 20},
     "pld_style": {"warmup_steps": 5},
-    "group_offset": {"rates": [0.02, 0.05, 0.1, 0.2]},
+    "group_offset": {"rates": RATES},
+    "mixture_teacher": {"rates": RATES},
 }
 
 
@@ -35,10 +38,11 @@ def config_of(configure, plain):
     """The config of an arm, taught by the plain run where it has a teacher."""
 
     def config_of(method: str, **fields):
-        teacher = str(plain.directory) if ARMS[method].needs_teacher else None
-        return configure(
-            method, teacher_dir=teacher, method_options=OPTIONS.get(method, {}), **fields
-        )
+        if ARMS[method].needs_teacher:
+            fields["teacher_dir"] = str(plain.directory)
+        if ARMS[method].knows_rates:
+            fields["confidence_options"] = {"rates": RATES}
+        return configure(method, method_options=OPTIONS.get(method, {}), **fields)
 
     return config_of
 
@@ -73,8 +77,9 @@ def test_an_arm_trains_is_judged_and_sees_no_satisfaction_but_its_own(
     config = config_of(method)
     run = train(tmp_path / "run", config)
     assert Run(run.directory).config() == config
-    scored = score_split(load_model(run, config), encoder, config.data_dir, "valid")
-    served = as_served(scored, config).scores
+    model = load_model(run, config)
+    scored = score_split(model, encoder, config.data_dir, "valid")
+    served = as_served(scored, model, config).scores
     assert np.all((served >= 0) & (served <= 1)) and np.ptp(served) > 0.05
     assert np.abs(served - scores_of(plain)).max() > 1e-3
 
@@ -89,10 +94,11 @@ def test_group_offset_is_the_plain_model_less_the_rates(config_of, train, encode
     config = config_of("group_offset")
     run = train(tmp_path / "run", config)
     np.testing.assert_array_equal(scores_of(run), scores_of(plain))
-    scored = score_split(load_model(run, config), encoder, config.data_dir, "valid")
-    expected = remove_group_offset(scored.scores, scored.groups, OPTIONS["group_offset"]["rates"])
-    np.testing.assert_array_equal(as_served(scored, config).scores, expected)
-    assert as_served(scored, plain.config()) is scored
+    model = load_model(run, config)
+    scored = score_split(model, encoder, config.data_dir, "valid")
+    expected = remove_group_offset(scored.scores, scored.groups, RATES)
+    np.testing.assert_allclose(as_served(scored, model, config).scores, expected, atol=1e-6)
+    assert as_served(scored, model, plain.config()) is scored
 
 
 @pytest.mark.parametrize("method", ["t_ce", "pld_style", "shuffled", "decap_style", "oracle"])
@@ -107,10 +113,15 @@ def test_a_killed_run_resumes_to_the_same_end(method, config_of, train, tmp_path
     np.testing.assert_array_equal(scores_of(resumed), scores_of(undisturbed))
 
 
-def test_what_an_output_means_is_kept(config_of, train, tmp_path):
-    run = train(tmp_path / "run", config_of("t_ce"))
-    kept = json.loads((run.student / "phase.json").read_text())
-    assert kept["outputs"] == "rate of clicks that were not dropped"
+def test_evaluation_and_export_say_what_the_output_means(config_of, train, run, tmp_path):
+    trained = train(tmp_path / "run", config_of("t_ce"))
+    assert trained.output_meaning() == "rate of clicks that were not dropped"
+    for command in ("evaluate", "export"):
+        results = run(f"experiments.{command}", f"--model_dir={trained.directory}", cwd=tmp_path)
+        metrics = json.loads(results.read_text())["metrics"]
+        assert metrics["outputs"] == trained.output_meaning()
+    metadata = json.loads((trained.export / "1" / "assets.extra" / "metadata.json").read_text())
+    assert metadata["outputs"] == trained.output_meaning()
 
 
 class TestTheDoor:

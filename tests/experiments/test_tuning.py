@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+
 import pytest
 
+from clsd_tf.denoising import OBJECTIVES
 from experiments.arms import ARMS, LEARNING_RATES
 from experiments.runs import TrainConfig
 from experiments.tuning import best, first_options, search, search_space, with_options
@@ -45,7 +49,11 @@ def test_every_arm_is_in_its_own_space(name):
     assert LEARNING_RATES.items() <= space.items()
     assert all(first[option] in values for option, values in space.items())
     config = TrainConfig("prepared", "abc", method=name, options=arm.with_options({}))
-    assert with_options(config, first) == config
+    begun = with_options(config, first)
+    assert dataclasses.replace(begun, method_options={}) == config
+    if begun.method_options:
+        parameters = inspect.signature(OBJECTIVES[arm.objective]).parameters
+        assert begun.method_options == {n: parameters[n].default for n in begun.method_options}
 
 
 def test_options_go_to_the_run_or_to_the_arm():
