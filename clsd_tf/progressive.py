@@ -90,7 +90,7 @@ class ProgressiveClicks(keras.layers.Layer):
                 "There are no progressively scored clicks. Received: a model that has not trained "
                 "on a first pass. Fit the confidence on held-out batches instead."
             )
-        effective = weighted * (total / float(self._squares))
+        effective = weighted * (total / float(tf.convert_to_tensor(self._squares)))
         groups, bins, labels = np.nonzero(effective)
         return ScoredClicks(
             logits=bin_centers(self.num_bins)[bins],

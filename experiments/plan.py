@@ -75,14 +75,14 @@ def num_fits(
             for seed in range(settings.num_seeds)
         ]
         return len(cache.missing(configs)), True
-    students = plain = 0
+    trained = teachers = 0
     for arm in settings.arms:
         space = tuning.search_space(get_arm(arm))
         trials = min(settings.num_trials, math.prod(map(len, space.values())))
         fits = trials * settings.tune_seeds + settings.num_seeds
-        students += fits * (arm != "plain")
-        plain += fits * (arm == "plain" or get_arm(arm).needs_teacher)
+        trained += fits
+        teachers += fits * get_arm(arm).needs_teacher
     # Teachers are plain models, of which there are no more than learning rates to choose from.
     cells = math.prod(map(len, LEARNING_RATES.values()))
-    plain = min(plain, cells * max(settings.num_seeds, settings.tune_seeds))
-    return (students + plain) * len(places) * len(settings.backbones), False
+    teachers = min(teachers, cells * max(settings.num_seeds, settings.tune_seeds))
+    return (trained + teachers) * len(places) * len(settings.backbones), False

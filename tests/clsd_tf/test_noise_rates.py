@@ -27,7 +27,12 @@ def noisy_clicks(rates, rows: int = 60_000, seed: int = 0):
 def test_golden_value():
     # The tail is the 2 least likely of 4: one click. Pooled 1/2, which 2 further rows repeat.
     found = tail_noise_rates(
-        [-3.0, 2.0, -5.0, 1.0], [0, 1, 1, 1], np.zeros(4, int), num_groups=1, tail=0.5, min_rows=1
+        np.array([-3.0, 2.0, -5.0, 1.0]),
+        np.array([0, 1, 1, 1]),
+        np.zeros(4, int),
+        num_groups=1,
+        tail=0.5,
+        min_rows=1,
     )
     assert found.pooled == 0.5
     assert found.rates.tolist() == [0.5]

@@ -26,8 +26,10 @@ def cross_entropy(labels, logits):
 
 
 def lesson() -> Lesson:
-    values = (TEACHER, CONFIDENCE, np.float64(MEAN))
-    return Lesson(*(tf.constant(value, tf.float32) for value in values))
+    teacher, confidence, mean = (
+        tf.constant(value, tf.float32) for value in (TEACHER, CONFIDENCE, MEAN)
+    )
+    return Lesson(teacher, confidence, mean_weight=mean)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
@@ -48,7 +50,7 @@ def test_matches_numpy(student, share, temperature):
 def test_golden_value():
     # A click of confidence .6 where clicks have .4 on average, at p = 1/2: 1.5 * log 2.
     one = [tf.constant([value]) for value in (0.0, 1.0, 0.6)]
-    taught = Lesson(tf.constant([3.0]), one[2], tf.constant(0.4))
+    taught = Lesson(tf.constant([3.0]), one[2], mean_weight=tf.constant(0.4))
     assert float(StudentLoss()(one[0], one[1], taught)[0]) == pytest.approx(
         1.5 * 0.693147, abs=1e-5
     )

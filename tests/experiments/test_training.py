@@ -16,6 +16,7 @@ from clsd_tf import Encoder, metrics
 from clsd_tf.features import GROUP
 from experiments.evaluation import score_split
 from experiments.models import load_model
+from experiments.runs import TEACHER_SEED, Run
 from tests.experiments.helpers import Killed, kill_after, scores_of
 
 
@@ -25,12 +26,20 @@ def test_learns_to_rank_clicks(plain, prepared):
     assert metrics.auc(scored.labels, scored.scores) > 0.57
 
 
-def test_the_teacher_of_a_seed_is_its_plain_model(plain, clsd):
-    np.testing.assert_array_equal(scores_of(clsd, "teacher"), scores_of(plain))
+@pytest.fixture(scope="module")
+def other_plain(configure, train, tmp_path_factory) -> Run:
+    """A plain run with the seed of a teacher."""
+    config = configure("plain", seed=TEACHER_SEED)
+    return train(tmp_path_factory.mktemp("runs") / "other_plain", config)
 
 
-def test_a_finished_run_can_be_the_teacher(plain, clsd, configure, train, tmp_path):
-    config = configure("clsd", options={"confidence": "affine"}, teacher_dir=str(plain.directory))
+def test_a_teacher_is_the_plain_model_of_another_seed(other_plain, clsd):
+    np.testing.assert_array_equal(scores_of(clsd, "teacher"), scores_of(other_plain))
+
+
+def test_a_finished_run_can_be_the_teacher(other_plain, clsd, configure, train, tmp_path):
+    teacher_dir = str(other_plain.directory)
+    config = configure("clsd", options={"confidence": "affine"}, teacher_dir=teacher_dir)
     run = train(tmp_path / "run", config)
     np.testing.assert_array_equal(scores_of(run), scores_of(clsd))
 
