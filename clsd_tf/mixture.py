@@ -27,6 +27,11 @@ class MixtureConfidence(ConfidenceFunction):
     fitted with it by cross-entropy, shrunk toward those of all groups. Without noise every click
     has confidence 1, and the student learns from clicks as they are.
 
+    An anchor counts what interest is left in the least likely impressions as noise, in all groups
+    alike. Rates are therefore taken relative to that of the least noisy group, whose clicks are
+    believed: 1 - e_g = (1 - e_least) (1 - e'_g). The order of impressions across groups, which is
+    that of (P(click) - e_g) / (1 - e_g), is the same for e and e'. A single group has its own rate.
+
     Labels y * c are unbiased: E[y * c | x] = p*. As weights, clicks weigh c and non-clicks
     1 / (1 - e_g), whose odds are p* / (1 - p*) as well.
 
@@ -38,6 +43,7 @@ class MixtureConfidence(ConfidenceFunction):
       min_rows: impressions that a tail has at least. Defaults to 200.
       prior_rows: impressions in a tail that the rate of all groups is worth. Defaults to 20.
       prior_strength: impressions that the calibration of all groups is worth. Defaults to 1000.
+      relative: whether estimated rates count from that of the least noisy group. Defaults to True.
       rates: known noise rates, float [num_groups], in [0, 1); None: they are estimated.
     """
 
@@ -50,6 +56,7 @@ class MixtureConfidence(ConfidenceFunction):
         min_rows: float = 200.0,
         prior_rows: float = 20.0,
         prior_strength: float = 1000.0,
+        relative: bool = True,
         rates: Sequence[float] | None = None,
         **kwargs,
     ):
@@ -60,11 +67,13 @@ class MixtureConfidence(ConfidenceFunction):
         self.min_rows = min_rows
         self.prior_rows = prior_rows
         self.prior_strength = prior_strength
+        self.relative = relative
         self.rates = None if rates is None else tuple(float(rate) for rate in rates)
         self.pooled_head = GroupConfidenceHead(1, trainable=False, name="pooled")
         self.local_head = GroupConfidenceHead(num_groups, trainable=False, name="local")
         self.pooled_rate = self._add("pooled_rate", 1)
         self.noise_rates = self._add("noise_rates", num_groups)
+        self._found = self._add("found", num_groups)
         self._low = self._add("low", num_groups)
         self._high = self._add("high", num_groups)
         self._rows = self._add("rows", num_groups)
@@ -96,6 +105,12 @@ class MixtureConfidence(ConfidenceFunction):
             known = np.asarray(self.rates)
             pooled = float(np.average(known, weights=found.rows))
             found = found._replace(pooled=pooled, rates=known, low=known, high=known)
+        pooled_rate, rates = found.pooled, found.rates
+        if self.relative and self.rates is None and self.num_groups > 1:
+            # 1 - e = (1 - least) (1 - e'): what all groups have in common is taken out.
+            least = rates[found.rows > 0].min()
+            pooled_rate, rates = ((r - least) / (1.0 - least) for r in (pooled_rate, rates))
+            rates = np.maximum(rates, 0.0)
         pooled, local = fit_affine_by_group(
             teacher_logits,
             labels,
@@ -103,13 +118,14 @@ class MixtureConfidence(ConfidenceFunction):
             num_groups=self.num_groups,
             prior_strength=self.prior_strength,
             weights=weights,
-            floors=np.concatenate([[found.pooled], found.rates]),
+            floors=np.concatenate([[pooled_rate], rates]),
         )
         self.pooled_head.assign(*pooled)
         self.local_head.assign(*local)
-        self.pooled_rate.assign([found.pooled])
+        self.pooled_rate.assign([pooled_rate])
         for variable, values in (
-            (self.noise_rates, found.rates),
+            (self.noise_rates, rates),
+            (self._found, found.rates),
             (self._low, found.low),
             (self._high, found.high),
             (self._rows, found.rows),
@@ -148,7 +164,7 @@ class MixtureConfidence(ConfidenceFunction):
         local = zip(
             names,
             rows,
-            self.noise_rates.numpy(),
+            self._found.numpy(),
             self._low.numpy(),
             self._high.numpy(),
             self.local_head.scale.numpy(),
@@ -176,6 +192,7 @@ class MixtureConfidence(ConfidenceFunction):
             "min_rows": self.min_rows,
             "prior_rows": self.prior_rows,
             "prior_strength": self.prior_strength,
+            "relative": self.relative,
             "rates": self.rates,
         }
 

@@ -85,7 +85,7 @@ _CLSD_OPTIONS: dict[str, str | float | None] = {
     "confidence": "mixture",
     "student": "soft",
     "alpha": None,  # that of the confidence function
-    "distillation": 0.5,
+    "distillation": 0.0,
     "temperature": 1.0,
 }
 

@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
         f"--output_dir={data}",
     )
     _run(*train, f"--model_dir={plain}", "--method=plain")
-    _run(*train, f"--model_dir={clsd}", "--method=clsd", f"--teacher_dir={plain}")
+    _run(*train, f"--model_dir={clsd}", "--method=clsd")
     judged = {}
     for model_dir in (plain, clsd):
         results = _run(

@@ -73,7 +73,7 @@ _ALPHA = flags.DEFINE_float(
     1.0,
 )
 _DISTILLATION = flags.DEFINE_float(
-    "distillation", None, "Share of the distillation loss, 0 to 1; clsd has 0.5.", 0.0, 1.0
+    "distillation", None, "Share of the distillation loss, 0 to 1; clsd has 0.", 0.0, 1.0
 )
 _TEMPERATURE = flags.DEFINE_float(
     "temperature", None, "Softens teacher and student in the distillation loss; > 0."

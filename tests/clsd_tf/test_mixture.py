@@ -110,6 +110,16 @@ def test_weights_and_soft_labels_are_unbiased():
         assert share == pytest.approx(interest[chosen].mean(), abs=0.005)
 
 
+def test_relative_rates_count_from_the_least_noisy_group():
+    absolute, relative = fitted(relative=False), fitted()
+    rates = absolute.noise_rates.numpy()
+    expected = (rates - rates.min()) / (1 - rates.min())
+    np.testing.assert_allclose(relative.noise_rates, expected, rtol=1e-5)
+    assert relative.noise_rates.numpy()[0] == 0.0
+    found = [[row["noise_rate"] for row in f.table()[1:]] for f in (absolute, relative)]
+    assert found[0] == found[1]  # what is told are the rates themselves
+
+
 def test_the_table_tells_rates_with_intervals():
     rows = fitted().table(["new", "old"])
     assert [row["group"] for row in rows] == ["pooled", "new", "old"]

@@ -16,7 +16,7 @@ def test_flags_override_the_options_of_an_arm():
         "confidence": "affine",
         "student": "soft",
         "alpha": 1.0,
-        "distillation": 0.5,
+        "distillation": 0.0,
         "temperature": 1.0,
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pathlib
 import subprocess
@@ -14,12 +13,12 @@ import pytest
 from clsd_tf import Encoder
 from data_pipeline.reader import make_dataset
 from experiments import fitting, monitoring
-from experiments.arms import ARMS
 from experiments.comparison import Comparison, satisfaction_to_judge_by
 from experiments.evaluation import score_split
 from experiments.fits import FitCache
 from experiments.models import load_model
 from experiments.plan import Settings
+from experiments.runs import TEACHER_SEED
 
 ARGUMENTS = (
     "--arms=plain,clsd",
@@ -48,9 +47,9 @@ def test_a_row_for_each_fit_and_a_summary_of_each_arm(compared):
     metrics = read(compared)
     places = {(r["world"], r["split"], r["arm"], r["seed"]) for r in metrics["rows"]}
     assert len(places) == len(metrics["rows"]) == 2 * 2 * 2 * 2
-    assert {row["fit"] for row in metrics["rows"]} == {
-        p.name for p in (compared / "fits").iterdir()
-    }
+    fits = {path.name for path in (compared / "fits").iterdir()}
+    teachers = fits - {row["fit"] for row in metrics["rows"]}
+    assert len(fits) == 2 * 2 * 2 + len(teachers) == 12  # a teacher for each world and seed
     assert all(0.5 < row["click"]["auc"] < 0.8 for row in metrics["rows"])
     assert len(metrics["summary"]) == 2 * 2 * 2
     for summary in metrics["summary"]:
@@ -108,7 +107,7 @@ def test_a_dry_run_trains_nothing(prepared, tmp_path):
     command += [*ARGUMENTS, "--dry_run", "--seconds_per_fit=90", f"--output_dir={tmp_path / 'o'}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "4 fits to train, 0.1 hours at 90.0 s each.\n"
+    assert done.stdout == "6 fits to train, 0.1 hours at 90.0 s each.\n"
     assert not (tmp_path / "o").exists()
 
 
@@ -164,9 +163,9 @@ def test_killed_at_any_time_it_goes_on(compared, fitter, trained, prepared, tmp_
     for _ in range(2):
         with pytest.raises(Killed):
             fitter(tmp_path).scored(config, "valid")
-    assert trained == [("plain", 0)]
+    assert trained == [("plain", TEACHER_SEED)]
     resumed = fitter(tmp_path).scored(config, "valid")
-    assert trained == [("plain", 0), ("clsd", 0)]
+    assert trained == [("plain", TEACHER_SEED), ("clsd", 0)]
     np.testing.assert_array_equal(resumed.scores, undisturbed.scores)
 
 
@@ -188,21 +187,21 @@ def test_every_training_click_has_a_confidence(compared, fitter, prepared):
     rows = [batch["_row"].numpy()[label.numpy() == 1] for batch, label, _ in batches]
     np.testing.assert_array_equal(told.rows, np.concatenate(rows))
     assert 0.0 < told.confidence.min() < told.confidence.max() <= 1.0
-    assert [row["group"] for row in told.table] == ["all"]
+    assert [row["group"] for row in told.table] == ["pooled", *Encoder.load(prepared).group_names()]
     assert {"long_view", "like", "play_time_ms"} == set(told.satisfaction)
 
 
-def test_an_arm_may_have_its_scores_adjusted(compared, fitter, prepared, monkeypatch):
-    config = SETTINGS.config("plain", "mlp", 0, prepared)
-    scored = fitter(compared / "fits").scored(config, "valid")
-
-    def halve(scored, run):
-        assert run.is_finished
-        return dataclasses.replace(scored, scores=scored.scores / 2)
-
-    monkeypatch.setitem(ARMS, "plain", dataclasses.replace(ARMS["plain"], adjust=halve))
-    adjusted = fitter(compared / "fits").scored(config, "valid")
-    np.testing.assert_array_equal(adjusted.scores, scored.scores / 2)
+@pytest.mark.parametrize("arm", ["group_offset", "mixture_teacher"])
+def test_controls_correct_the_plain_model_by_group(compared, fitter, trained, prepared, arm):
+    plain, control = (SETTINGS.config(name, "mlp", 0, prepared) for name in ("plain", arm))
+    scored = fitter(compared / "fits").scored(plain, "valid")
+    corrected = fitter(compared / "fits").scored(control, "valid")
+    assert trained == []
+    assert corrected.scores.mean() < scored.scores.mean()  # noise is taken out
+    for group in range(4):
+        rows = scored.groups == group
+        order = np.argsort(scored.scores[rows], kind="stable")
+        assert np.all(np.diff(corrected.scores[rows][order]) >= -1e-7)
 
 
 def test_every_arm_is_tuned_by_as_many_trials(compared, fitter, trained, prepared):

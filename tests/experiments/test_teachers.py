@@ -17,7 +17,7 @@ from data_pipeline.scores import ScoreError
 from experiments import scoring
 from experiments.evaluation import score_split
 from experiments.models import load_model
-from experiments.runs import Run, TrainConfig
+from experiments.runs import TEACHER_SEED, Run, TrainConfig
 from experiments.training import train_run
 from tests.experiments.helpers import Killed, kill_after, scores_of
 
@@ -33,16 +33,20 @@ def test_stored_scores_teach_like_the_frozen_teacher(clsd, configure, train, tmp
         assert stored == pytest.approx(frozen, abs=1e-4)
 
 
-def test_the_command_scores_for_other_runs(run, plain, clsd, prepared, configure, train, tmp_path):
+def test_the_command_scores_for_other_runs(run, plain, prepared, configure, train, tmp_path):
     flags = [f"--model_dir={plain.directory}", f"--output_dir={tmp_path / 'scores'}"]
     results = json.loads(run("experiments.score", *flags, cwd=tmp_path).read_text())
     rows = Manifest.load(prepared).rows
     assert results["metrics"]["rows"] == rows["train"] + rows["valid"]
     scores = str(tmp_path / "scores")
-    config = configure("clsd", options=AFFINE, teacher="scores", scores_dir=scores)
+    options = {"confidence": "global"}
+    config = configure("clsd", options=options, teacher="scores", scores_dir=scores)
     taught = train(tmp_path / "run", config)
     assert not taught.teacher.exists()
-    np.testing.assert_allclose(scores_of(taught), scores_of(clsd), atol=1e-5)
+    frozen = configure("clsd", options=options, teacher_dir=str(plain.directory))
+    np.testing.assert_allclose(
+        scores_of(taught), scores_of(train(tmp_path / "frozen", frozen)), atol=1e-5
+    )
 
 
 def test_scores_of_another_data_set_are_refused(configure, train, tmp_path):
@@ -71,12 +75,14 @@ def test_a_row_is_scored_by_the_model_that_left_it_out(configure, prepared, trai
 
 
 def test_each_generation_teaches_the_next(configure, train, tmp_path):
-    first = train(tmp_path / "first", configure("clsd"))
     both = train(tmp_path / "both", configure("clsd", generations=2))
-    np.testing.assert_array_equal(scores_of(both, "generation_1"), scores_of(first))
-    config = configure("clsd", teacher_dir=str(first.directory))
-    second = train(tmp_path / "second", config)
-    np.testing.assert_array_equal(scores_of(both), scores_of(second))
+    taught_by: dict[str, str] = {}
+    for method, seed in (("plain", TEACHER_SEED), ("clsd", 2 * TEACHER_SEED), ("clsd", 0)):
+        config = configure(method, seed=seed, **taught_by)
+        one = train(tmp_path / f"{method}-{seed}", config)
+        taught_by = {"teacher_dir": str(one.directory)}
+        part = {TEACHER_SEED: "teacher", 2 * TEACHER_SEED: "generation_1", 0: "student"}[seed]
+        np.testing.assert_array_equal(scores_of(both, part), scores_of(one))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +156,7 @@ def test_an_ema_teacher_takes_one_training_and_resumes(
 
 
 def test_an_ema_teacher_is_not_served(configure, train, tmp_path):
-    run = train(tmp_path / "run", configure("clsd", teacher="ema"))
+    run = train(tmp_path / "run", configure("clsd", options=AFFINE, teacher="ema"))
     model = load_model(run, run.config())
     assert model.teacher is None
     path = export_model(model, Encoder.load(run.encoding), tmp_path / "export")
