@@ -114,7 +114,7 @@ def _show(judged: dict[str, dict], places: dict[str, pathlib.Path]) -> None:
     console.print()
     console.print(table)
     console.print(
-        "Clicks of the test day hold noise too, a long view follows interest: it judges.\n"
+        "Clicks of the test day hold noise too; a long view follows interest.\n"
     )
     for name, path in places.items():
         console.print(f"{name:>8}  {path}", highlight=False)
