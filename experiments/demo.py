@@ -113,9 +113,7 @@ def _show(judged: dict[str, dict], places: dict[str, pathlib.Path]) -> None:
     console = Console(width=100)
     console.print()
     console.print(table)
-    console.print(
-        "Clicks of the test day hold noise too; a long view follows interest.\n"
-    )
+    console.print("Clicks of the test day hold noise too; a long view follows interest.\n")
     for name, path in places.items():
         console.print(f"{name:>8}  {path}", highlight=False)
 
