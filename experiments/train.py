@@ -160,6 +160,12 @@ def config_from_flags() -> TrainConfig:
         )
     if _NUM_FOLDS.present and _TEACHER.value != "oof":
         raise ValueError("--num_folds is for --teacher=oof; leave it out, or choose that teacher.")
+    confidence_options = _json_object("confidence_options", _CONFIDENCE_OPTIONS.value)
+    if arm.knows_rates and "rates" not in confidence_options:
+        raise ValueError(
+            f"--method={_METHOD.value} is told the noise rates. Received: none. Expected: "
+            "--confidence_options='{\"rates\": [0.05, 0.1]}', one for each user group."
+        )
     return TrainConfig(
         data_dir=_DATA_DIR.value,
         data=data_checksum(_DATA_DIR.value),
@@ -167,7 +173,7 @@ def config_from_flags() -> TrainConfig:
         backbone_options=_json_object("backbone_options", _BACKBONE_OPTIONS.value),
         method=_METHOD.value,
         options=arm.with_options(given),
-        confidence_options=_json_object("confidence_options", _CONFIDENCE_OPTIONS.value),
+        confidence_options=confidence_options,
         method_options=arm.with_method_options(
             _json_object("method_options", _METHOD_OPTIONS.value)
         ),

@@ -10,7 +10,13 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf import ClickConfidenceModel, ScoredClicks, StepCheckpoint, StoredScores
+from clsd_tf import (
+    ClickConfidenceModel,
+    ScoredClicks,
+    StepCheckpoint,
+    StoredScores,
+    get_confidence,
+)
 from clsd_tf.encoding import Encoder, copy_encoding
 from data_pipeline.cli import write_json
 from data_pipeline.manifest import Manifest
@@ -93,6 +99,10 @@ def train_run(run: Run, config: TrainConfig, *, checkpoint_steps: int) -> dict[s
         Run(config.init_from).require_continuable(config)
     copy_encoding(config.data_dir, run.encoding)
     encoder = Encoder.load(run.encoding)
+    if "confidence" in config.options:  # mistaken options are told before a teacher is trained
+        get_confidence(
+            config.options["confidence"], encoder.num_groups, **config.confidence_options
+        )
     results: dict[str, object] = {}
     teacher_config = dataclasses.replace(config, seed=config.seed + TEACHER_SEED)
 
