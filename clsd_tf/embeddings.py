@@ -38,7 +38,7 @@ class FusedEmbedding(keras.layers.Layer):
     ):
         """See the class."""
         super().__init__(**kwargs)
-        self.features = tuple(_as_feature(feature) for feature in features)
+        self.features = as_features(features)
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
         columns: dict[int, list[ModelFeature]] = {}
         offsets: dict[str, int] = {}
@@ -139,6 +139,11 @@ def mean_pool(vectors: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(tf.reduce_sum(vectors * mask, axis=1), tf.reduce_sum(mask, axis=1))
 
 
-def _as_feature(feature: ModelFeature | Mapping[str, object]) -> ModelFeature:
-    """A feature, also from the plain values that `get_config` stores."""
-    return feature if isinstance(feature, ModelFeature) else ModelFeature(**feature)
+def as_features(
+    features: Sequence[ModelFeature | Mapping[str, object]],
+) -> tuple[ModelFeature, ...]:
+    """Features, also from the plain values that `get_config` stores."""
+    return tuple(
+        feature if isinstance(feature, ModelFeature) else ModelFeature(**feature)
+        for feature in features
+    )

@@ -3,7 +3,7 @@ r"""Compares ways of learning: any arms, backbones and seeds, with the same budg
 python -m experiments.compare --data_dir=prepared --arms=plain,clsd,distillation \
     --backbones=dcn_v2,mlp --num_seeds=5 --output_dir=comparison
 python -m experiments.compare --data_dir=prepared --arms=plain,clsd --num_trials=0 \
-    --noise_rates=.05,.10,.20,.35 --output_dir=planted --dry_run
+    --noise_rates=.05,.10,.20,.35 --noise=items:.1:.4 --output_dir=planted --dry_run
 python -m experiments.compare --data_dir=prepared --arms=plain,clsd --num_seeds=3 \
     --origins=20220430,20220501,20220502 --output_dir=origins
 
@@ -26,6 +26,7 @@ import sys
 from absl import flags
 
 from data_pipeline.cli import load_tensorflow, run_main, write_results
+from data_pipeline.noise_kinds import noise_forms
 from experiments.arms import ARMS, get_arm
 from experiments.fit_progress import FitProgress
 from experiments.fits import FitCache
@@ -48,6 +49,12 @@ _NOISE_RATES = flags.DEFINE_multi_string(
     [],
     "A world with planted noise beside the log as it is: a rate for each user group, with commas "
     "between them, or one for all. Repeat the flag for more worlds.",
+)
+_NOISE = flags.DEFINE_multi_string(
+    "noise",
+    [],
+    f"A world with planted noise of any kind, the rate last: {noise_forms()}. Repeat the flag for "
+    "more worlds.",
 )
 _NOISE_SEED = flags.DEFINE_integer("noise_seed", 0, "Of the planted noise.", 0)
 _ORIGINS = flags.DEFINE_list(
@@ -87,7 +94,7 @@ def main(argv: list[str]) -> None:
     )
     for arm in settings.arms:
         get_arm(arm)
-    worlds = choose_worlds(_NOISE_RATES.value, _ORIGINS.value)
+    worlds = choose_worlds(_NOISE_RATES.value, _ORIGINS.value, _NOISE.value)
     if _FINAL.value and _ORIGINS.value:
         raise ValueError("Rolling origins have no test split; leave --final or --origins out.")
     output = pathlib.Path(_OUTPUT_DIR.value)
