@@ -433,6 +433,7 @@ class TestCommand:
         assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_the_real_log(kuairand_directory, tmp_path):
     target = tmp_path / "kuairand"
     log = kuairand_directory / "data"
