@@ -491,8 +491,7 @@ class TestRegistry:
 
     def test_names_cost_no_import_of_tensorflow(self):
         code = (
-            "import sys; from clsd_tf import backbones
-from clsd_tf.backbones import backbone_names; "
+            "import sys; from clsd_tf.backbones import backbone_names; "
             "assert {'mlp', 'dcn_v2', 'din'} <= set(backbone_names()); "
             "assert 'tensorflow' not in sys.modules"
         )
