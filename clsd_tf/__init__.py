@@ -45,6 +45,7 @@ _MODULE_OF = {
     "GlobalConfidence": "confidence",
     "GroupConfidenceHead": "confidence",
     "MixtureConfidence": "confidence",
+    "MultiGranularityConfidence": "confidence",
     "combine": "confidence",
     "OnlineAffineConfidence": "online_affine",
     "get_confidence": "confidence",

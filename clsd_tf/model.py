@@ -264,7 +264,8 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
             weights = tf.where(labels > 0.0, confidence, others)
             self.mean_weight.update(weights, tf.ones_like(weights))
         distilled = self.confidence.interest_logits(teacher_logits, groups)
-        return Lesson(distilled, confidence, others, self.mean_weight.mean)
+        emphasis = self.confidence.emphasis(teacher_logits, groups)
+        return Lesson(distilled, confidence, others, self.mean_weight.mean, emphasis)
 
     def _results(
         self,

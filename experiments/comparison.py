@@ -15,10 +15,11 @@ from data_pipeline.reader import make_dataset
 from experiments import planted_noise, tuning
 from experiments.arms import LEARNING_RATES, get_arm
 from experiments.evaluation import ScoredSplit, judge, judge_confidence
-from experiments.fits import fit_key, teacher_config
+from experiments.fits import fit_key
 from experiments.fitting import Fitter
 from experiments.plan import Settings
 from experiments.runs import TrainConfig
+from experiments.studies import StudyStore
 from experiments.worlds import AS_IS
 
 
@@ -59,11 +60,12 @@ class Comparison:
     Args:
       settings: what all arms have in common.
       fitter: of the fits.
+      studies: where searches are stored.
     """
 
-    def __init__(self, settings: Settings, fitter: Fitter):
+    def __init__(self, settings: Settings, fitter: Fitter, studies: StudyStore):
         """See the class."""
-        self._settings, self._fitter = settings, fitter
+        self._settings, self._fitter, self._studies = settings, fitter, studies
 
     def tune(
         self, arm: str, backbone: str, data_dir: pathlib.Path
@@ -82,8 +84,10 @@ class Comparison:
             return float(np.mean([metrics.auc(s.labels, s.scores) for s in scored]))
 
         entry = get_arm(arm)
+        space = tuning.search_space(entry)
+        stored = self._studies.open(f"{arm} {backbone}", configs, space, settings.num_trials)
         trials = tuning.search(
-            tuning.search_space(entry), tuning.first_options(entry), settings.num_trials, evaluate
+            space, tuning.first_options(entry), settings.num_trials, evaluate, stored
         )
         return tuning.best(trials).options, trials
 
@@ -117,7 +121,7 @@ class Comparison:
 
     def _confidence(self, config: TrainConfig, planted: np.ndarray) -> dict[str, object]:
         """`confidence` of training clicks, against satisfaction and planted noise."""
-        if teacher_config(config) is None or "confidence" not in config.options:
+        if "confidence" not in config.options:
             return {}
         told = self._fitter.confidences(config)
         judged: dict[str, object] = {"table": told.table, "satisfaction": {}}

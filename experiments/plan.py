@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from data_pipeline.manifest import Manifest
 from experiments import tuning
 from experiments.arms import LEARNING_RATES, get_arm
-from experiments.fits import FitCache
+from experiments.fits import SHARED_TEACHERS, FitCache
 from experiments.runs import TrainConfig, data_checksum
 
 
@@ -26,6 +26,7 @@ class Settings:
       tune_seeds: fits of each trial, with seeds from 0.
       epochs: of each fit.
       batch_size: of each fit.
+      teacher: where the teachers of arms that have one come from, see `experiments.runs.TEACHERS`.
     """
 
     arms: tuple[str, ...]
@@ -35,6 +36,7 @@ class Settings:
     tune_seeds: int = 2
     epochs: int = 1
     batch_size: int = 512
+    teacher: str = "frozen"
 
     def config(self, arm: str, backbone: str, seed: int, data_dir: pathlib.Path) -> TrainConfig:
         """A fit of an arm before its options are tuned."""
@@ -50,6 +52,7 @@ class Settings:
             method=arm,
             options=get_arm(arm).with_options({}),
             confidence_options=told,
+            teacher=self.teacher if get_arm(arm).needs_teacher else "frozen",
             seed=seed,
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -81,7 +84,7 @@ def num_fits(
         trials = min(settings.num_trials, math.prod(map(len, space.values())))
         fits = trials * settings.tune_seeds + settings.num_seeds
         trained += fits
-        teachers += fits * get_arm(arm).needs_teacher
+        teachers += fits * (get_arm(arm).needs_teacher and settings.teacher in SHARED_TEACHERS)
     # Teachers are plain models, of which there are no more than learning rates to choose from.
     cells = math.prod(map(len, LEARNING_RATES.values()))
     teachers = min(teachers, cells * max(settings.num_seeds, settings.tune_seeds))

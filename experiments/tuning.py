@@ -1,16 +1,20 @@
 """The search for an arm's options: the same number of trials for every arm, on validation rows.
 
-The study is not stored: it is seeded and its fits are cached, so that a killed comparison replays
-it in no time and comes to the same trials as an undisturbed one.
+The search is seeded, its fits are cached, and its trials are stored (`experiments.studies`): a
+killed comparison replays it in no time and comes to the same trials as an undisturbed one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from experiments.arms import LEARNING_RATES, Arm, Values, get_arm
 from experiments.runs import TrainConfig
+
+if TYPE_CHECKING:
+    import optuna
 
 Options = dict[str, str | float]
 
@@ -60,6 +64,7 @@ def search(
     first: Options,
     num_trials: int,
     evaluate: Callable[[Options], float],
+    stored: optuna.Study,
 ) -> list[Trial]:
     """Tries `first` and then what Optuna's TPE suggests; no options twice.
 
@@ -68,6 +73,7 @@ def search(
       first: tried first.
       num_trials: different options to try; fewer if the space has fewer.
       evaluate: of options; higher is better.
+      stored: study of the same search, whose trials are not evaluated again; new ones are added.
 
     Returns:
       The trials in the order in which they were made.
@@ -81,16 +87,28 @@ def search(
     choices = {
         name: optuna.distributions.CategoricalDistribution(values) for name, values in space.items()
     }
+    known = {_key(trial.params): trial.value for trial in stored.get_trials(deepcopy=False)}
     trials: dict[tuple, Trial] = {}
     for _ in range(num_trials * _ASKED_PER_TRIAL):
         asked = study.ask(choices)
-        key = tuple(sorted(asked.params.items()))
+        key = _key(asked.params)
         if key not in trials:
-            trials[key] = Trial(dict(asked.params), evaluate(asked.params))
+            value = known[key] if key in known else evaluate(asked.params)
+            trials[key] = Trial(dict(asked.params), value)
+            if key not in known:
+                stored.add_trial(
+                    optuna.trial.create_trial(
+                        params=asked.params, distributions=choices, value=value
+                    )
+                )
         study.tell(asked, trials[key].value)
         if len(trials) == num_trials:
             break
     return list(trials.values())
+
+
+def _key(options: Mapping[str, str | float]) -> tuple:
+    return tuple(sorted(options.items()))
 
 
 def best(trials: list[Trial]) -> Trial:

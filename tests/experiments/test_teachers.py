@@ -85,6 +85,7 @@ def test_each_generation_teaches_the_next(configure, train, tmp_path):
         np.testing.assert_array_equal(scores_of(both, part), scores_of(one))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "last_steps"),
     [({"teacher": "oof", "num_folds": 2}, 30), ({"teacher": "scores", "generations": 2}, 120)],
