@@ -87,11 +87,23 @@ class FusedEmbedding(keras.layers.Layer):
         """See the class."""
         embedded = {}
         for dim, columns in self._columns:
-            vectors = tf.gather(self._tables[str(dim)], self._rows_of(columns, inputs))
+            vectors = self.lookup(dim, self._rows_of(columns, inputs))
             parts = tf.split(vectors, [feature.length or 1 for feature in columns], axis=1)
             for feature, part in zip(columns, parts, strict=True):
                 embedded[feature.name] = part if feature.is_list else part[:, 0]
         return embedded
+
+    def lookup(self, dim: int, rows: tf.Tensor) -> tf.Tensor:
+        """Reads rows of the table of a dimension; an export may put its own in the place of this.
+
+        Args:
+          dim: of the table.
+          rows: int64, any shape.
+
+        Returns:
+          float32, the shape of `rows` and then [dim].
+        """
+        return tf.gather(self._tables[str(dim)], rows)
 
     def _rows_of(
         self, columns: Sequence[ModelFeature], inputs: Mapping[str, tf.Tensor]

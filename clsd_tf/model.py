@@ -16,7 +16,7 @@ from clsd_tf.features import GROUP
 from clsd_tf.folding import check_maps_to_logit
 from clsd_tf.held_out import HeldOutFits, check_method
 from clsd_tf.losses import click_loss
-from clsd_tf.online_affine import online_confidence
+from clsd_tf.online_confidence import online_confidence
 from clsd_tf.optimizers import default_optimizer
 from clsd_tf.progressive import FirstPass, ProgressiveClicks
 from clsd_tf.running_moments import RunningClickMoments

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.confidence import AffineConfidence, get_confidence
-from clsd_tf.confidence_base import ConfidenceFunction, register_confidence
+from clsd_tf.confidence import AffineConfidence
+from clsd_tf.confidence_base import register_confidence
 from clsd_tf.distributed import all_reduce_sum, update_together
-
-# A slope below would make confidence fall with the score.
-MIN_SCALE = 1e-3
+from clsd_tf.group_head import assign_heads
 
 
 @register_confidence("online_affine")
@@ -101,36 +99,6 @@ class OnlineAffineConfidence(AffineConfidence):
 
     def _add_sum(self, name: str, shape: tuple[int, ...]) -> tf.Variable:
         return self.add_weight(name=name, shape=shape, initializer="zeros", trainable=False)
-
-
-def assign_heads(heads: Sequence[tf.Variable], pooled: tf.Tensor, local: tf.Tensor) -> None:
-    """Sets `raw_scale` and `bias` of a pooled and a local head to slopes and offsets [n, 2]."""
-    for raw_scale, bias, parameters in zip(heads[::2], heads[1::2], (pooled, local), strict=True):
-        scale = tf.maximum(parameters[:, 0], MIN_SCALE)
-        # The inverse of softplus, log(exp(a) - 1) = a + log(1 - exp(-a)), does not overflow.
-        raw_scale.assign(scale + tf.math.log(-tf.math.expm1(-scale)))
-        bias.assign(parameters[:, 1])
-
-
-def online_confidence(
-    confidence: str | ConfidenceFunction | None, num_groups: int
-) -> ConfidenceFunction | None:
-    """The confidence function for a teacher that changes: `OnlineAffineConfidence` for "affine".
-
-    Raises:
-      ValueError: the function would be fitted on held-out rows, before there is a teacher.
-    """
-    if confidence == "affine":
-        return OnlineAffineConfidence(num_groups)
-    if isinstance(confidence, str):
-        confidence = get_confidence(confidence, num_groups)
-    if isinstance(confidence, ConfidenceFunction) and confidence.needs_held_out:
-        raise ValueError(
-            "An EMA teacher is not there yet when confidence is fitted on held-out rows. "
-            f"Received: {confidence.name!r}. Expected: 'global', 'affine' by name, or another "
-            "function that learns while the student trains."
-        )
-    return confidence
 
 
 def _expansion(

@@ -27,17 +27,21 @@ from absl import flags
 
 from data_pipeline.cli import load_tensorflow, run_main, write_results
 from data_pipeline.noise_kinds import noise_forms
-from experiments.arms import ARMS, get_arm
+from experiments.arms import ARMS
 from experiments.fit_progress import FitProgress
 from experiments.fits import FitCache
 from experiments.plan import Settings, num_fits
 from experiments.runs import TEACHERS
+from experiments.variants import parse_variant
 from experiments.worlds import World, WorldMaker, choose_worlds
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set (`clsd-prepare`).")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where fits, worlds and results go.")
 _ARMS = flags.DEFINE_list(
-    "arms", ["plain", "clsd"], f"Ways of learning: {', '.join(ARMS)}. All are compared with plain."
+    "arms",
+    ["plain", "clsd"],
+    f"Ways of learning: {', '.join(ARMS)}; or variants, as "
+    "clsd:confidence=mixture:generations=2. All are compared with plain.",
 )
 _BACKBONES = flags.DEFINE_list("backbones", ["dcn_v2"], "Architectures, see `clsd-train --help`.")
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 5, "Fits of each arm.", 1)
@@ -101,7 +105,7 @@ def main(argv: list[str]) -> None:
         teacher=_TEACHER.value,
     )
     for arm in settings.arms:
-        get_arm(arm)
+        parse_variant(arm)
     worlds = choose_worlds(_NOISE_RATES.value, _ORIGINS.value, _NOISE.value)
     if _FINAL.value and _ORIGINS.value:
         raise ValueError("Rolling origins have no test split; leave --final or --origins out.")

@@ -20,7 +20,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf import Encoder, combine
-from clsd_tf.batches import logits_of
+from clsd_tf.batches import Features, logits_of
 from clsd_tf.features import GROUP, ROW, TEACHER_LOGIT, USER
 from data_pipeline.cli import write_json
 from data_pipeline.reader import make_dataset
@@ -126,11 +126,15 @@ def _click_confidences(run: Run, config: TrainConfig) -> pa.Table:
     )
     inputs = [feature.name for feature in encoder.model_features]
     inputs += [TEACHER_LOGIT] if scores is not None else []
-    for features, label, _ in dataset:
+
+    @tf.function(reduce_retracing=True)
+    def confidence_of(features: Features) -> tf.Tensor:
         logits = logits_of(model.teacher, {name: features[name] for name in inputs})
-        confidence = combine(*model.confidence(logits, features[GROUP]), alpha=model.alpha)
+        return combine(*model.confidence(logits, features[GROUP]), alpha=model.alpha)
+
+    for features, label, _ in dataset:
         clicked = label.numpy() == 1
-        batch = {**features, _CONFIDENCE: confidence}
+        batch = {**features, _CONFIDENCE: confidence_of(features)}
         for name, parts in kept.items():
             parts.append(batch[name].numpy()[clicked])
     return pa.table({name: np.concatenate(parts) for name, parts in kept.items()})

@@ -18,6 +18,7 @@ from clsd_tf import (
     get_confidence,
 )
 from clsd_tf.encoding import Encoder, copy_encoding
+from clsd_tf.online_confidence import online_confidence
 from data_pipeline.cli import write_json
 from data_pipeline.manifest import Manifest
 from data_pipeline.reader import make_dataset, steps_per_epoch
@@ -100,9 +101,8 @@ def train_run(run: Run, config: TrainConfig, *, checkpoint_steps: int) -> dict[s
     copy_encoding(config.data_dir, run.encoding)
     encoder = Encoder.load(run.encoding)
     if "confidence" in config.options:  # mistaken options are told before a teacher is trained
-        get_confidence(
-            config.options["confidence"], encoder.num_groups, **config.confidence_options
-        )
+        build = online_confidence if config.teacher == "ema" else get_confidence
+        build(config.options["confidence"], encoder.num_groups, **config.confidence_options)
     results: dict[str, object] = {}
     teacher_config = dataclasses.replace(config, seed=config.seed + TEACHER_SEED)
 

@@ -10,15 +10,15 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from experiments.arms import LEARNING_RATES, Arm, Values, get_arm
+from experiments.arms import LEARNING_RATES, Values
 from experiments.runs import TrainConfig
+from experiments.variants import Variant
 
 if TYPE_CHECKING:
     import optuna
 
 Options = dict[str, str | float]
 
-_FIELDS = {field.name for field in dataclasses.fields(TrainConfig)}
 # An option that was tried before is no trial; the search is over when it finds nothing else.
 _ASKED_PER_TRIAL = 20
 
@@ -31,32 +31,18 @@ class Trial:
     value: float
 
 
-def search_space(arm: Arm) -> dict[str, Values]:
-    """Values that are tried for each option of an arm."""
-    return {**LEARNING_RATES, **arm.search}
+def search_space(variant: Variant) -> dict[str, Values]:
+    """Values that are tried for each option of an arm, but for those that its variant sets."""
+    space = {**LEARNING_RATES, **variant.entry.search}
+    return {name: values for name, values in space.items() if name not in variant.options}
 
 
-def first_options(arm: Arm) -> Options:
+def first_options(variant: Variant) -> Options:
     """Where the search begins: the arm as it is without one."""
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
-    known = {**defaults, **arm.options}
+    known = {**defaults, **variant.entry.options}
     # Options of an objective have their defaults there: its search begins with their first values.
-    return {name: known.get(name, values[0]) for name, values in search_space(arm).items()}
-
-
-def with_options(config: TrainConfig, options: Mapping[str, str | float]) -> TrainConfig:
-    """`config` with learning rates, and options of its arm, replaced."""
-    of_objective = get_arm(config.method).method_options
-    parts: dict[str, Options] = {"run": {}, "options": {}, "method_options": {}}
-    for name, value in options.items():
-        part = "options" if name not in of_objective else "method_options"
-        parts["run" if name in _FIELDS else part][name] = value
-    return dataclasses.replace(
-        config,
-        **parts["run"],
-        options={**config.options, **parts["options"]},
-        method_options={**config.method_options, **parts["method_options"]},
-    )
+    return {name: known.get(name, values[0]) for name, values in search_space(variant).items()}
 
 
 def search(

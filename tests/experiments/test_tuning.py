@@ -12,7 +12,8 @@ from clsd_tf.denoising import OBJECTIVES
 from experiments.arms import ARMS, LEARNING_RATES
 from experiments.runs import TrainConfig
 from experiments.studies import StudyStore
-from experiments.tuning import Trial, best, first_options, search, search_space, with_options
+from experiments.tuning import Trial, best, first_options, search, search_space
+from experiments.variants import parse_variant, with_options
 from tests.experiments.helpers import Killed
 
 SPACE = {"rate": (0.1, 0.2, 0.3), "kind": ("a", "b"), "share": (0.0, 0.5, 1.0)}
@@ -96,8 +97,8 @@ def test_the_earliest_of_equals_is_best(stored):
 
 @pytest.mark.parametrize("name", list(ARMS))
 def test_every_arm_is_in_its_own_space(name):
-    arm = ARMS[name]
-    space, first = search_space(arm), first_options(arm)
+    arm, variant = ARMS[name], parse_variant(name)
+    space, first = search_space(variant), first_options(variant)
     assert LEARNING_RATES.items() <= space.items()
     assert all(first[option] in values for option, values in space.items())
     config = TrainConfig("prepared", "abc", method=name, options=arm.with_options({}))
@@ -106,6 +107,11 @@ def test_every_arm_is_in_its_own_space(name):
     if begun.method_options:
         parameters = inspect.signature(OBJECTIVES[arm.objective]).parameters
         assert begun.method_options == {n: parameters[n].default for n in begun.method_options}
+
+
+def test_what_a_variant_sets_is_not_searched():
+    assert "learning_rate" not in search_space(parse_variant("plain:learning_rate=0.002"))
+    assert "drop_rate" in search_space(parse_variant("t_ce:ramp_steps=10"))
 
 
 def test_options_go_to_the_run_or_to_the_arm():
