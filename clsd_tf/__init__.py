@@ -49,6 +49,7 @@ _MODULE_OF = {
     "combine": "confidence",
     "OnlineAffineConfidence": "online_affine",
     "OnlineMixtureConfidence": "online_mixture",
+    "OnlineMultiGranularityConfidence": "granularity",
     "get_confidence": "confidence",
     "register_confidence": "confidence",
     "RunningClickMoments": "running_moments",
