@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.batches import Features, groups_of, logits_of, unpack_batch
-from clsd_tf.compat import use_keras_2
+from clsd_tf.compat import check_keras_2, use_keras_2
 from clsd_tf.confidence import ConfidenceFunction, combine, get_confidence
 from clsd_tf.denoising_base import Batch, Objective
 from clsd_tf.ema import EMATeacher
@@ -152,6 +152,9 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
                 f"The loss belongs to the model. Received: loss={loss!r}. Leave it out; `student`, "
                 "`distillation` and `confidence` choose what is minimised."
             )
+        check_keras_2([optimizer], "optimizer")
+        for name in ("metrics", "weighted_metrics"):
+            check_keras_2(tf.nest.flatten(kwargs.get(name)), name)
         kwargs.setdefault("weighted_metrics", [])  # Keras warns of weights without it
         super().compile(optimizer=optimizer or default_optimizer(self.learners), **kwargs)
 
@@ -177,6 +180,7 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
         callbacks = kwargs.pop("callbacks", None) or []
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*tf.nest.flatten(callbacks), FirstPass(self.progressive)]
+            check_keras_2(callbacks, "callbacks")
         return super().fit(*args, callbacks=callbacks, **kwargs)
 
     def train_step(self, data: tuple) -> dict[str, tf.Tensor]:
