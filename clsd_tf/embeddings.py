@@ -38,7 +38,7 @@ class FusedEmbedding(keras.layers.Layer):
     ):
         """See the class."""
         super().__init__(**kwargs)
-        self.features = tuple(_as_feature(feature) for feature in features)
+        self.features = as_features(features)
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
         columns: dict[int, list[ModelFeature]] = {}
         offsets: dict[str, int] = {}
@@ -77,6 +77,16 @@ class FusedEmbedding(keras.layers.Layer):
     def table_rows(self) -> list[int]:
         """Number of rows of each of `embedding_variables`, also before they exist."""
         return [rows for _, rows in self._rows]
+
+    @property
+    def segments(self) -> list[dict[str, tuple[int, int]]]:
+        """For each of `embedding_variables`: table of a column -> its first row, number of rows."""
+        offsets = dict(self._offsets)
+        found = []
+        for _, columns in self._columns:
+            rows = {column.table: column.cardinality for column in reversed(columns)}
+            found.append({table: (offsets[table], size) for table, size in rows.items()})
+        return found
 
     def rows_read(self, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
         """Rows of each of `embedding_variables` that `call` reads: int64 [ids], with repeats."""
@@ -125,6 +135,11 @@ class FusedEmbedding(keras.layers.Layer):
         }
 
 
+def embeddings_of(layer: keras.layers.Layer) -> list[FusedEmbedding]:
+    """The fused embeddings in a layer, itself included."""
+    return [part for part in (layer, *layer.submodules) if isinstance(part, FusedEmbedding)]
+
+
 def keras_inputs(features: Sequence[ModelFeature]) -> dict[str, tf.Tensor]:
     """Symbolic inputs for a functional Keras model of one's own, by feature name."""
     return {
@@ -151,6 +166,11 @@ def mean_pool(vectors: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(tf.reduce_sum(vectors * mask, axis=1), tf.reduce_sum(mask, axis=1))
 
 
-def _as_feature(feature: ModelFeature | Mapping[str, object]) -> ModelFeature:
-    """A feature, also from the plain values that `get_config` stores."""
-    return feature if isinstance(feature, ModelFeature) else ModelFeature(**feature)
+def as_features(
+    features: Sequence[ModelFeature | Mapping[str, object]],
+) -> tuple[ModelFeature, ...]:
+    """Features, also from the plain values that `get_config` stores."""
+    return tuple(
+        feature if isinstance(feature, ModelFeature) else ModelFeature(**feature)
+        for feature in features
+    )

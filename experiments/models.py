@@ -18,6 +18,7 @@ from clsd_tf import (
 )
 from clsd_tf.encoding import Encoder
 from clsd_tf.features import ModelFeature
+from clsd_tf.online_confidence import online_confidence
 from experiments.runs import Run, TrainConfig
 
 _WEIGHTS = "weights"
@@ -41,10 +42,10 @@ def build_model(
     backbone = _build_backbone(config, encoder)
     options = dict(config.options) if teacher is not None else {}
     if "confidence" in options:
-        options["confidence"] = get_confidence(
-            _confidence_name(options["confidence"], teacher),
-            encoder.num_groups,
-            **config.confidence_options,
+        # A teacher that changes has no held-out rows: what is fitted is learned along with it.
+        build = online_confidence if isinstance(teacher, EMATeacher) else get_confidence
+        options["confidence"] = build(
+            options["confidence"], encoder.num_groups, **config.confidence_options
         )
     model = ClickConfidenceModel(
         backbone, teacher, num_groups=encoder.num_groups, objective=objective, **options
@@ -64,11 +65,6 @@ def _build_backbone(config: TrainConfig, encoder: Encoder) -> keras.layers.Layer
     # Weights exist from here on: they do not depend on the first batch.
     backbone({feature.name: _placeholder(feature) for feature in encoder.model_features})
     return backbone
-
-
-def _confidence_name(name: str, teacher: keras.layers.Layer) -> str:
-    """A teacher that changes has no held-out rows: its calibration is learned along with it."""
-    return "online_affine" if name == "affine" and isinstance(teacher, EMATeacher) else name
 
 
 def save_model(model: ClickConfidenceModel, directory: pathlib.Path) -> None:

@@ -30,6 +30,7 @@ from absl import flags
 from clsd_tf.backbones import backbone_names
 from data_pipeline.cli import load_tensorflow, run_main, write_results
 from experiments.arms import ARMS, get_arm
+from experiments.confidence_report import print_confidence
 from experiments.runs import TEACHERS, Run, TrainConfig, data_checksum
 
 _METHODS = "; ".join(f"{name}: {arm.summary}" for name, arm in ARMS.items())
@@ -54,8 +55,8 @@ _BACKBONE_OPTIONS = flags.DEFINE_string(
 _CONFIDENCE = flags.DEFINE_enum(
     "confidence",
     None,
-    ["global", "affine", "mixture"],
-    "Confidence function; clsd has 'mixture'.",
+    ["global", "affine", "mixture", "multi_granularity"],
+    "Confidence function; clsd has 'multi_granularity'.",
 )
 _CONFIDENCE_OPTIONS = flags.DEFINE_string(
     "confidence_options",
@@ -68,7 +69,7 @@ _STUDENT = flags.DEFINE_enum(
 _ALPHA = flags.DEFINE_float(
     "alpha",
     None,
-    "Share of the group's own confidence, 0 to 1; by default 1 with 'mixture', else 0.5.",
+    "Share of the group's own confidence, 0 to 1; default: 1 with the noise mixtures, else 0.5.",
     0.0,
     1.0,
 )
@@ -134,6 +135,8 @@ def main(argv: list[str]) -> None:
 
     started = time.monotonic()
     metrics = train_run(run, config, checkpoint_steps=_CHECKPOINT_STEPS.value)
+    if confidence := metrics["student"].get("confidence"):
+        print_confidence(confidence)
     metrics["seconds"] = round(time.monotonic() - started, 1)
     write_results(run.results, config=dataclasses.asdict(config), metrics=metrics)
 
