@@ -13,6 +13,7 @@ MAINS = {
     "clsd-demo": "experiments.demo",
     "clsd-deploy": "experiments.deploy",
     "clsd-table-storage": "experiments.table_storage",
+    "clsd-simulate-online": "experiments.simulate_online",
 }
 
 setup(
