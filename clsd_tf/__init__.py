@@ -48,6 +48,8 @@ _MODULE_OF = {
     "MultiGranularityConfidence": "confidence",
     "combine": "confidence",
     "OnlineAffineConfidence": "online_affine",
+    "OnlineMixtureConfidence": "online_mixture",
+    "OnlineMultiGranularityConfidence": "granularity",
     "get_confidence": "confidence",
     "register_confidence": "confidence",
     "RunningClickMoments": "running_moments",

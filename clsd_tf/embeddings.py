@@ -78,6 +78,16 @@ class FusedEmbedding(keras.layers.Layer):
         """Number of rows of each of `embedding_variables`, also before they exist."""
         return [rows for _, rows in self._rows]
 
+    @property
+    def segments(self) -> list[dict[str, tuple[int, int]]]:
+        """For each of `embedding_variables`: table of a column -> its first row, number of rows."""
+        offsets = dict(self._offsets)
+        found = []
+        for _, columns in self._columns:
+            rows = {column.table: column.cardinality for column in reversed(columns)}
+            found.append({table: (offsets[table], size) for table, size in rows.items()})
+        return found
+
     def rows_read(self, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
         """Rows of each of `embedding_variables` that `call` reads: int64 [ids], with repeats."""
         rows = {dim: self._rows_of(columns, inputs) for dim, columns in self._columns}
@@ -87,11 +97,23 @@ class FusedEmbedding(keras.layers.Layer):
         """See the class."""
         embedded = {}
         for dim, columns in self._columns:
-            vectors = tf.gather(self._tables[str(dim)], self._rows_of(columns, inputs))
+            vectors = self.lookup(dim, self._rows_of(columns, inputs))
             parts = tf.split(vectors, [feature.length or 1 for feature in columns], axis=1)
             for feature, part in zip(columns, parts, strict=True):
                 embedded[feature.name] = part if feature.is_list else part[:, 0]
         return embedded
+
+    def lookup(self, dim: int, rows: tf.Tensor) -> tf.Tensor:
+        """Reads rows of the table of a dimension; an export may put its own in the place of this.
+
+        Args:
+          dim: of the table.
+          rows: int64, any shape.
+
+        Returns:
+          float32, the shape of `rows` and then [dim].
+        """
+        return tf.gather(self._tables[str(dim)], rows)
 
     def _rows_of(
         self, columns: Sequence[ModelFeature], inputs: Mapping[str, tf.Tensor]
@@ -111,6 +133,11 @@ class FusedEmbedding(keras.layers.Layer):
             "features": [feature.get_config() for feature in self.features],
             "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
         }
+
+
+def embeddings_of(layer: keras.layers.Layer) -> list[FusedEmbedding]:
+    """The fused embeddings in a layer, itself included."""
+    return [part for part in (layer, *layer.submodules) if isinstance(part, FusedEmbedding)]
 
 
 def keras_inputs(features: Sequence[ModelFeature]) -> dict[str, tf.Tensor]:

@@ -12,12 +12,16 @@ import tf_keras as keras
 
 from clsd_tf import (
     ClickConfidenceModel,
+    EMATeacher,
     ScoredClicks,
     StepCheckpoint,
     StoredScores,
     get_confidence,
 )
 from clsd_tf.encoding import Encoder, copy_encoding
+from clsd_tf.growth import take_over
+from clsd_tf.online_confidence import online_confidence
+from clsd_tf.optimizers import build_optimizer
 from data_pipeline.cli import write_json
 from data_pipeline.manifest import Manifest
 from data_pipeline.reader import make_dataset, steps_per_epoch
@@ -100,9 +104,8 @@ def train_run(run: Run, config: TrainConfig, *, checkpoint_steps: int) -> dict[s
     copy_encoding(config.data_dir, run.encoding)
     encoder = Encoder.load(run.encoding)
     if "confidence" in config.options:  # mistaken options are told before a teacher is trained
-        get_confidence(
-            config.options["confidence"], encoder.num_groups, **config.confidence_options
-        )
+        build = online_confidence if config.teacher == "ema" else get_confidence
+        build(config.options["confidence"], encoder.num_groups, **config.confidence_options)
     results: dict[str, object] = {}
     teacher_config = dataclasses.replace(config, seed=config.seed + TEACHER_SEED)
 
@@ -165,17 +168,51 @@ def _taught(
         phase = dataclasses.replace(phase, teacher_clicks=teacher.progressive_clicks)
     if config.teacher == "frozen":
         return phase, teacher
-    scores = run.directory / "scores" / phase.name
+    scores = _scores(run, phase.name)
     splits = ["train"] if config.teacher == "oof" else ["train", "valid"]
     score_with(run, config, teachers, splits, scores, config.data_dir)
     return dataclasses.replace(phase, scores=scores), StoredScores()
+
+
+def load_taught(run: Run, config: TrainConfig) -> tuple[ClickConfidenceModel, pathlib.Path | None]:
+    """The student of a finished training, taught as its last step was.
+
+    Returns:
+      The model with teacher and confidence function, and the directory of the teacher's scores,
+      if it is taught by stored ones.
+
+    Raises:
+      RuntimeError: the checkpoints are gone, or of another model.
+    """
+    encoder = Encoder.load(run.encoding)
+    scores, teacher = None, None
+    if config.teacher == "ema":
+        teacher = build_ema_teacher(config, encoder)
+    elif config.teacher == "frozen":
+        last = f"generation_{config.generations - 1}" if config.generations > 1 else "teacher"
+        teacher = load_model(run, config, part=last)
+    else:
+        scores, teacher = pathlib.Path(config.scores_dir or _scores(run, "student")), StoredScores()
+    model = build_model(config, encoder, teacher, build_objective(config, encoder))
+    StepCheckpoint(run.student / "checkpoints").restore(model)
+    if config.teacher == "ema":
+        teacher.catch_up(model.backbone)
+    return model, scores
+
+
+def _scores(run: Run, phase: str) -> pathlib.Path:
+    """Where the scores that teach a phase are written."""
+    return run.directory / "scores" / phase
 
 
 def _copy_teacher(phase: Phase) -> None:
     config = phase.config
     other = Run(config.teacher_dir)
     other.require_finished()
-    for field in ("data", "backbone", "backbone_options"):
+    # Who goes on may be taught by yesterday's model, to which today's rows are new.
+    if config.init_from:
+        other.require_same_encoding(config.data_dir)
+    for field in ("backbone", "backbone_options", *([] if config.init_from else ["data"])):
         mine, theirs = getattr(config, field), getattr(other.config(), field)
         if mine != theirs:
             raise ValueError(
@@ -184,6 +221,29 @@ def _copy_teacher(phase: Phase) -> None:
             )
     result = Phase("student", other, config, phase.checkpoint_steps).result
     phase.finish(load_model(other, other.config()), result)
+
+
+def _go_on(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
+    """Gives the model what the one of the same phase has learned in the run before."""
+    config, before = phase.config, Run(phase.config.init_from)
+    directory = before.directory / phase.name / "checkpoints"
+    copied_from = before.config().teacher_dir
+    if phase.name == "teacher" and copied_from:  # trained in another run, as its student
+        directory = Run(copied_from).student / "checkpoints"
+    smaller = Encoder.load(before.encoding)
+    if smaller.model_features == encoder.model_features:
+        StepCheckpoint.restore_learned(model, directory)
+        return
+    teacher = None
+    if isinstance(model.teacher, EMATeacher):
+        teacher = build_ema_teacher(config, smaller)
+    elif model.teacher is not None:
+        teacher = StoredScores()  # of another teacher nothing goes on
+    objective = None if model.objective is None else build_objective(config, smaller)
+    old = build_model(config, smaller, teacher, objective)
+    build_optimizer(old.optimizer, old.learners)
+    StepCheckpoint.restore_learned(old, directory)
+    take_over(old, model)
 
 
 def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
@@ -196,9 +256,7 @@ def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
     checkpoint = StepCheckpoint(phase.directory / "checkpoints", phase.checkpoint_steps)
     done = checkpoint.restore(model)
     if config.init_from and not done:
-        checkpoint.restore_learned(
-            model, Run(config.init_from).directory / phase.name / "checkpoints"
-        )
+        _go_on(phase, model, encoder)
     if model.confidence is not None and model.confidence.needs_held_out and not done:
         model.fit_confidence(phase.held_out())
 
@@ -245,7 +303,7 @@ def _finish(
         model.calibrate(valid)
     result: dict[str, object] = {"epochs": epochs, "outputs": model.output_meaning}
     if model.confidence is not None:
-        result["confidence"] = model.confidence.table(encoder.group_names())
+        result["confidence"] = model.confidence_table(encoder.group_names())
     phase.finish(model, result)
 
 

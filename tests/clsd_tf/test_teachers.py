@@ -45,6 +45,39 @@ def test_stored_scores_teach_like_the_teacher_that_gave_them(clicks, confidence)
         np.testing.assert_allclose(one, other, atol=2e-6)
 
 
+@pytest.mark.parametrize(
+    ("confidence", "overall"), [("global", "all"), ("mixture", "pooled"), ("affine", "pooled")]
+)
+def test_the_table_has_a_row_for_each_group(clicks, confidence, overall):
+    names = ["few", "some", "many"]
+    student = clsd_tf.ClickConfidenceModel(
+        backbone(clicks, 1), backbone(clicks, 0), confidence, num_groups=NUM_GROUPS
+    )
+    student.compile()
+    student.fit_confidence(clicks.dataset())
+    history = student.fit(clicks.dataset(), verbose=0).history
+    table = student.confidence_table(names)
+    assert [row["group"] for row in table] == [overall, *names]
+    logged = ["confidence", *(f"confidence_group_{g}" for g in range(NUM_GROUPS))]
+    told = [row["mean_confidence"] for row in table]
+    assert told == pytest.approx([history[name][-1] for name in logged], rel=1e-5)
+    groups = clicks.features["_group"]
+    expected = [np.sum(clicks.labels[groups == g]) for g in range(NUM_GROUPS)]
+    assert [row["clicks"] for row in table] == [sum(expected), *expected]
+    parameters = {row["group"]: row for row in student.confidence.table(names)}
+    for row in table:
+        assert parameters.get(row["group"], {}).items() <= row.items()
+
+
+def test_a_single_group_has_one_row(clicks):
+    student = clsd_tf.ClickConfidenceModel(backbone(clicks, 1), backbone(clicks, 0), "global")
+    (row,) = student.confidence_table(["all"])
+    assert row["group"] == "all" and row["mean_confidence"] is None and row["sharpness"] == 1.0
+    plain = clsd_tf.ClickConfidenceModel(backbone(clicks, 1))
+    with pytest.raises(ValueError, match="no confidence function to tell of"):
+        plain.confidence_table()
+
+
 def test_without_scores_it_says_what_is_missing(clicks):
     student = clsd_tf.ClickConfidenceModel(backbone(clicks, 1), clsd_tf.StoredScores(), "global")
     student.compile()
@@ -78,6 +111,41 @@ def test_lazy_averages_of_read_rows_are_the_dense_ones(clicks):
     (table,) = (w.numpy() for w in teacher.backbone.embedding.embedding_variables)
     (dense,) = (w.numpy() for w in expected.embedding.embedding_variables)
     assert np.abs(table - dense).max() > 1e-4  # other rows wait until they are read
+
+
+def test_catching_up_brings_every_row_to_the_dense_average(clicks):
+    student = backbone(clicks, 1)
+    teacher = clsd_tf.EMATeacher(backbone(clicks, 2), decay=0.6)
+    model = clsd_tf.ClickConfidenceModel(student, teacher, "global", num_groups=NUM_GROUPS)
+    model.compile()
+    seen = []
+    for features, label, _ in clicks.dataset(16).take(12):
+        seen.append([w.numpy() for w in student.weights])
+        model.train_on_batch(features, label)
+    teacher.catch_up(student)
+    dense = numpy_averages(seen, 0.6)
+    # A row that only the last batches held has been averaged with what they made of it already.
+    changed = np.abs(seen[-1][0] - student.weights[0].numpy()).max(axis=1) > 0
+    for place, (mine, expected) in enumerate(zip(teacher.backbone.weights, dense, strict=True)):
+        rows = ~changed if place == 0 else slice(None)
+        np.testing.assert_allclose(mine.numpy()[rows], expected[rows], rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("confidence", ["affine", "mixture"])
+def test_two_replicas_follow_as_one_does(clicks, two_replicas, confidence):
+    def train() -> list[np.ndarray]:
+        student = ema_student(clicks, confidence, warmup_steps=2, decay=0.7)
+        student.fit(clicks.dataset(100).take(8), verbose=0)
+        teacher, head = student.teacher, student.confidence.local_head
+        state = [*teacher.backbone.weights, *student.backbone.weights, head.raw_scale, head.bias]
+        return [[c.numpy() for c in two_replicas.experimental_local_results(v)] for v in state]
+
+    alone = train()
+    with two_replicas.scope():
+        together = train()
+    for one, (first, second) in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(first, second)  # replicas are the same, bit by bit
+        np.testing.assert_allclose(first, one[0], atol=2e-3)
 
 
 def ema_student(clicks, confidence="global", **options) -> clsd_tf.ClickConfidenceModel:
