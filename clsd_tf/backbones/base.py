@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.embeddings import FusedEmbedding, mean_pool
+from clsd_tf.embeddings import EmbeddedColumns, FusedEmbedding, mean_pool
 from clsd_tf.features import ModelFeature
 
 
@@ -56,10 +56,14 @@ class Backbone(keras.Model, abc.ABC):
         self, inputs: Mapping[str, tf.Tensor], embedded: Mapping[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
         """Averages each list over its elements: all vectors are float [batch, dim] then."""
-        return {
-            name: vector if vector.shape.rank == 2 else mean_pool(vector, inputs[name])
+        pooled = {
+            name: mean_pool(vector, inputs[name])
             for name, vector in embedded.items()
+            if vector.shape.rank != 2
         }
+        if isinstance(embedded, EmbeddedColumns):
+            return embedded.replaced(pooled)
+        return {**embedded, **pooled}
 
     def flatten(
         self, inputs: Mapping[str, tf.Tensor], vectors: Mapping[str, tf.Tensor]
@@ -70,8 +74,17 @@ class Backbone(keras.Model, abc.ABC):
             for feature in self.features
             if feature.kind == "numeric"
         }
-        parts = {**vectors, **numeric}
-        return tf.concat([parts[feature.name] for feature in self.features], axis=1)
+        parts = {(name,): part for name, part in {**vectors, **numeric}.items()}
+        parts |= getattr(vectors, "runs", {})
+        names = [feature.name for feature in self.features]
+        chosen, place = [], 0
+        while place < len(names):
+            # The longest of what begins here, so that least is put together.
+            own = (run for run in parts if run == tuple(names[place : place + len(run)]))
+            run = max(own, key=len)
+            chosen.append(parts[run])
+            place += len(run)
+        return tf.concat(chosen, axis=1)
 
     def get_config(self) -> dict[str, object]:
         """See `keras.Model`."""
