@@ -11,6 +11,8 @@ MAINS = {
     "clsd-export": "experiments.export",
     "clsd-compare": "experiments.compare",
     "clsd-demo": "experiments.demo",
+    "clsd-deploy": "experiments.deploy",
+    "clsd-table-storage": "experiments.table_storage",
     "clsd-benchmark": "experiments.benchmark",
     "clsd-benchmark-environments": "experiments.benchmark_environments",
 }
@@ -46,14 +48,20 @@ setup(
     extras_require={
         "spark": ["pyspark>=4.0,<5"],
         "report": ["matplotlib>=3.10,<4", "optuna>=4.5,<5"],
+        "serving": ["tensorflow-serving-api>=2.21,<2.22"],
         "dev": [
             "build>=1.2,<2",
             "import-linter>=2.3,<3",
             "matplotlib>=3.10,<4",
+            "onnxruntime>=1.32,<2",
+            "openvino>=2026.4,<2027",
             "optuna>=4.5,<5",
             "pytest>=9,<10",
             "pytest-xdist>=3.8,<4",
+            "pyyaml>=6,<7",
             "ruff>=0.14,<0.18",
+            "tensorflow-serving-api>=2.21,<2.22",
+            "tf2onnx>=1.17,<2",
         ],
     },
     entry_points={

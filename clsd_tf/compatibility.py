@@ -5,7 +5,7 @@ from __future__ import annotations
 from clsd_tf.features import ClickLogSpec, ColumnSpec
 
 # Where a column comes from and how it is read may change from one file to the next.
-_OF_FILES = {"table", "source", "separator", "unit", "positive_from"}
+_OF_FILES = {"table", "source", "separator", "unit", "positive_from", "describes"}
 
 
 def check_same_columns(spec: ClickLogSpec, earlier: ClickLogSpec) -> None:

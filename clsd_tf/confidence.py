@@ -1,4 +1,4 @@
-"""The confidence functions: `global`, `affine` and, imported, `mixture`.
+"""The confidence functions: `global`, `affine` and, imported, those of noise mixtures.
 
 Source: arXiv 2309.16322 (abstract) fixes that global confidence comes from self-distillation and
 is adapted per user group; the formulas are this project's reading.
@@ -21,6 +21,7 @@ from clsd_tf.confidence_base import (
     group_names,
     register_confidence,
 )
+from clsd_tf.granularity import MultiGranularityConfidence
 from clsd_tf.group_head import GroupConfidenceHead, positive_sigmoid
 from clsd_tf.mixture import MixtureConfidence
 from clsd_tf.running_moments import RunningClickMoments
@@ -32,6 +33,7 @@ __all__ = [
     "GlobalConfidence",
     "GroupConfidenceHead",
     "MixtureConfidence",
+    "MultiGranularityConfidence",
     "RunningClickMoments",
     "combine",
     "get_confidence",

@@ -127,6 +127,18 @@ class ConfidenceFunction(keras.layers.Layer, abc.ABC):
         """
         return None
 
+    def emphasis(self, teacher_logits: tf.Tensor, group: tf.Tensor) -> tf.Tensor | None:
+        """Returns what a click weighs beside what `student` makes of its confidence.
+
+        None, the default: all clicks weigh 1. Otherwise float [batch], with a mean of 1 over
+        clicks, so that their share among impressions stays.
+
+        Args:
+          teacher_logits: float [batch].
+          group: int [batch], in [0, num_groups).
+        """
+        return None
+
     @property
     def estimates(self) -> str:
         """What a student estimates whose labels are confidences."""

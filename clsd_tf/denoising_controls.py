@@ -37,8 +37,13 @@ class ShuffledConfidence(Objective):
     def call(self, logits: tf.Tensor, batch: Batch) -> tf.Tensor:
         """See the base class."""
         seed = tf.stack([tf.constant(self.seed, tf.int64), tf.convert_to_tensor(self.step)])
-        shuffled = permute_among_clicks(batch.lesson.confidence, batch.labels, seed=seed)
-        return batch.student_loss(logits, batch.labels, batch.lesson._replace(confidence=shuffled))
+        # One seed, one order: what a click is told stays together.
+        shuffled = {
+            name: permute_among_clicks(values, batch.labels, seed=seed)
+            for name in ("confidence", "emphasis")
+            if (values := getattr(batch.lesson, name)) is not None
+        }
+        return batch.student_loss(logits, batch.labels, batch.lesson._replace(**shuffled))
 
     def get_config(self) -> dict[str, object]:
         """See `keras.layers.Layer`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import tensorflow as tf
 
 
@@ -11,3 +13,44 @@ def all_reduce_sum(value: tf.Tensor) -> tf.Tensor:
     if context is None:  # cross-replica: the value is the global one already
         return value
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def all_gather(value: tf.Tensor) -> tf.Tensor:
+    """Values of all replicas in one, along the first axis; the value itself on one device."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return value
+    return context.all_gather(value, axis=0)
+
+
+def update_together(
+    update: Callable[..., None], variables: Sequence[tf.Variable], *args: object
+) -> None:
+    """Calls `update(variables, *args)`, which may assign to the variables.
+
+    Under `tf.distribute` it is called for each replica, with the replica's own copies of variables
+    and arguments. Copies stay equal where every replica computes the same: of variables that are
+    equal, and of what `all_reduce_sum` and `all_gather` return.
+
+    Args:
+      update: of variables and arguments; returns nothing.
+      variables: at least one.
+      *args: tensors, variables, and sequences of them.
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        update(variables, *args)
+        return
+
+    def merged(
+        strategy: tf.distribute.Strategy, variables: Sequence[tf.Variable], args: Sequence[object]
+    ) -> None:
+        def of_replica(
+            _: tf.Variable, variables: Sequence[tf.Variable], args: Sequence[object]
+        ) -> tf.Tensor:
+            update(variables, *args)
+            return tf.constant(0)  # the strategy wants something to group
+
+        strategy.extended.update(variables[0], of_replica, args=(variables, args), group=False)
+
+    context.merge_call(merged, args=(list(variables), list(args)))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.batches import Features, inputs_of
+from clsd_tf.distributed import all_gather, update_together
 from clsd_tf.embeddings import FusedEmbedding
 
 
@@ -35,6 +36,7 @@ class EMATeacher(keras.layers.Layer):
     average, exactly, under optimizers that leave other rows alone (`RowwiseAdagrad`); where they do
     not (Adam), rows between two readings are averaged as if they had taken their last step at once.
     Other variables, tables of layers of one's own among them, are averaged whole in every step.
+    Under `tf.distribute` every replica holds the same teacher, of the rows that any replica reads.
 
     Args:
       backbone: of the same architecture as the student's, but an object of its own.
@@ -80,7 +82,7 @@ class EMATeacher(keras.layers.Layer):
         return self.step > self.warmup_steps
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
-        """Applies the average; rows of tables are as old as the last `follow` that read them."""
+        """Applies the average; rows of tables are as old as `follow` or `catch_up` left them."""
         return self.backbone(inputs, training=training)
 
     def follow(self, student: keras.layers.Layer, features: Features) -> None:
@@ -88,60 +90,68 @@ class EMATeacher(keras.layers.Layer):
 
         Args:
           student: the backbone to follow.
-          features: of the batch that is scored next.
+          features: of the batch that is scored next; under `tf.distribute` of the replica's part.
 
         Raises:
-          ValueError: the student has other weights, or is replicated.
+          ValueError: the student has other weights.
         """
         inputs = inputs_of(self.backbone, features)
         for layer in (self.backbone, student):
             if not layer.built:
                 layer(inputs)  # creates them
         _check_alike(self.backbone, student)
-        tf.cond(
-            self.step == 0,
-            lambda: self._copy(student),
-            lambda: self._average(student, inputs),
-        )
-        self.step.assign_add(1)
+        state = [self.step, self._log_decay, *self._row_log_decays]
+        weights = (self.backbone.weights, student.weights)
+        read = [rows for e in _embeddings(self.backbone) for rows in e.rows_read(inputs)]
+        # Replicas stay alike: each averages the rows that any of them reads.
+        update_together(self._follow, state, *weights, [all_gather(rows) for rows in read])
 
-    def _copy(self, student: keras.layers.Layer) -> None:
-        for mine, theirs in zip(self.backbone.weights, student.weights, strict=True):
-            mine.assign(theirs)
+    def catch_up(self, student: keras.layers.Layer) -> None:
+        """Averages every row of every table up to now, so that `call` may read any of them.
 
-    def _average(self, student: keras.layers.Layer, inputs: Mapping[str, tf.Tensor]) -> None:
-        step = tf.cast(self.step, tf.float64)
-        decay = tf.minimum(tf.constant(self.decay, tf.float64), (1.0 + step) / (10.0 + step))
-        self._log_decay.assign_add(tf.math.log(decay))
-        tables = set()
-        log_decays = iter(self._row_log_decays)
-        embeddings = zip(_embeddings(self.backbone), _embeddings(student), strict=True)
-        for my_embedding, their_embedding in embeddings:
-            read = zip(
-                my_embedding.embedding_variables,
-                their_embedding.embedding_variables,
-                my_embedding.rows_read(inputs),
-                strict=True,
-            )
-            for mine, theirs, rows in read:
-                tables.add(mine.ref())
-                self._catch_up(mine, theirs, next(log_decays), rows)
-        for mine, theirs in zip(self.backbone.weights, student.weights, strict=True):
-            if mine.ref() not in tables and mine.dtype.is_floating:
-                mine.assign_add(tf.cast(1.0 - decay, mine.dtype) * (theirs - mine))
+        Args:
+          student: the backbone that is followed. Not inside a train step.
+        """
+        for place, log_decays in zip(self._tables(), self._row_log_decays, strict=True):
+            mine, theirs = self.backbone.weights[place], student.weights[place]
+            kept = tf.exp(self._log_decay - log_decays)
+            kept = tf.cast(kept, mine.dtype)[:, tf.newaxis]
+            mine.assign(theirs + kept * (mine - theirs))
+            log_decays.assign(tf.fill(log_decays.shape, tf.convert_to_tensor(self._log_decay)))
 
-    def _catch_up(
-        self, mine: tf.Variable, theirs: tf.Variable, log_decays: tf.Variable, rows: tf.Tensor
+    def _follow(
+        self,
+        state: Sequence[tf.Variable],
+        mine: Sequence[tf.Variable],
+        theirs: Sequence[tf.Variable],
+        read: Sequence[tf.Tensor],
     ) -> None:
-        """Averages the given rows of a table, once for all steps since they were averaged last."""
-        rows, _ = tf.unique(rows)
-        kept = tf.exp(self._log_decay - tf.gather(log_decays, rows))
-        kept = tf.cast(kept, mine.dtype)[:, tf.newaxis]
-        target = tf.gather(theirs, rows)
-        averaged = target + kept * (tf.gather(mine, rows) - target)
-        mine.scatter_update(tf.IndexedSlices(averaged, rows))
-        now = tf.fill(tf.shape(rows), tf.convert_to_tensor(self._log_decay))
-        log_decays.scatter_update(tf.IndexedSlices(now, rows))
+        """`follow` on one replica's copies of the weights."""
+        step, log_decay, *row_log_decays = state
+
+        def copy() -> None:
+            for weight, target in zip(mine, theirs, strict=True):
+                weight.assign(target)
+
+        def average() -> None:
+            t = tf.cast(step, tf.float64)
+            decay = tf.minimum(tf.constant(self.decay, tf.float64), (1.0 + t) / (10.0 + t))
+            log_decay.assign_add(tf.math.log(decay))
+            tables = self._tables()
+            for place, rows, log_decays in zip(tables, read, row_log_decays, strict=True):
+                _average_rows(mine[place], theirs[place], log_decay, log_decays, rows)
+            for place, (weight, target) in enumerate(zip(mine, theirs, strict=True)):
+                if place not in tables and weight.dtype.is_floating:
+                    weight.assign_add(tf.cast(1.0 - decay, weight.dtype) * (target - weight))
+
+        tf.cond(step == 0, copy, average)
+        step.assign_add(1)
+
+    def _tables(self) -> list[int]:
+        """Places of the tables of embeddings among the weights."""
+        places = {weight.ref(): place for place, weight in enumerate(self.backbone.weights)}
+        embeddings = _embeddings(self.backbone)
+        return [places[table.ref()] for e in embeddings for table in e.embedding_variables]
 
     def get_config(self) -> dict[str, object]:
         """See `keras.layers.Layer`."""
@@ -168,13 +178,25 @@ def _embeddings(layer: keras.layers.Layer) -> list[FusedEmbedding]:
     return [part for part in (layer, *layer.submodules) if isinstance(part, FusedEmbedding)]
 
 
+def _average_rows(
+    mine: tf.Variable,
+    theirs: tf.Variable,
+    log_decay: tf.Variable,
+    row_log_decays: tf.Variable,
+    rows: tf.Tensor,
+) -> None:
+    """Averages the given rows of a table, once for all steps since they were averaged last."""
+    rows, _ = tf.unique(rows)
+    kept = tf.exp(log_decay - tf.gather(row_log_decays, rows))
+    kept = tf.cast(kept, mine.dtype)[:, tf.newaxis]
+    target = tf.gather(theirs, rows)
+    averaged = target + kept * (tf.gather(mine, rows) - target)
+    mine.scatter_update(tf.IndexedSlices(averaged, rows))
+    now = tf.fill(tf.shape(rows), tf.convert_to_tensor(log_decay))
+    row_log_decays.scatter_update(tf.IndexedSlices(now, rows))
+
+
 def _check_alike(teacher: keras.layers.Layer, student: keras.layers.Layer) -> None:
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if replicas > 1:
-        raise ValueError(
-            "An EMA teacher follows one replica of its student, because each would read other rows "
-            f"of the tables. Received: {replicas} replicas. Use a frozen teacher or stored scores."
-        )
     mine, theirs = ([w.shape.as_list() for w in layer.weights] for layer in (teacher, student))
     if mine != theirs:
         raise ValueError(

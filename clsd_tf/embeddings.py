@@ -61,7 +61,7 @@ class FusedEmbedding(keras.layers.Layer):
     ):
         """See the class."""
         super().__init__(**kwargs)
-        self.features = tuple(_as_feature(feature) for feature in features)
+        self.features = as_features(features)
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
         columns: dict[int, list[ModelFeature]] = {}
         offsets: dict[str, int] = {}
@@ -111,7 +111,7 @@ class FusedEmbedding(keras.layers.Layer):
         """See the class."""
         embedded = EmbeddedColumns()
         for (dim, columns), (_, cuts) in zip(self._columns, self._cuts, strict=True):
-            vectors = tf.gather(self._tables[str(dim)], self._rows_of(columns, inputs))
+            vectors = self.lookup(dim, self._rows_of(columns, inputs))
             parts = tf.split(vectors, [_width(cut) for cut in cuts], axis=1)
             for cut, part in zip(cuts, parts, strict=True):
                 if cut[0].is_list:
@@ -133,6 +133,18 @@ class FusedEmbedding(keras.layers.Layer):
 
         runs = itertools.groupby(enumerate(columns), key)
         return tuple(tuple(feature for _, feature in run) for _, run in runs)
+
+    def lookup(self, dim: int, rows: tf.Tensor) -> tf.Tensor:
+        """Reads rows of the table of a dimension; an export may put its own in the place of this.
+
+        Args:
+          dim: of the table.
+          rows: int64, any shape.
+
+        Returns:
+          float32, the shape of `rows` and then [dim].
+        """
+        return tf.gather(self._tables[str(dim)], rows)
 
     def _rows_of(
         self, columns: Sequence[ModelFeature], inputs: Mapping[str, tf.Tensor]
@@ -185,6 +197,11 @@ def mean_pool(vectors: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(tf.reduce_sum(vectors * mask, axis=1), tf.reduce_sum(mask, axis=1))
 
 
-def _as_feature(feature: ModelFeature | Mapping[str, object]) -> ModelFeature:
-    """A feature, also from the plain values that `get_config` stores."""
-    return feature if isinstance(feature, ModelFeature) else ModelFeature(**feature)
+def as_features(
+    features: Sequence[ModelFeature | Mapping[str, object]],
+) -> tuple[ModelFeature, ...]:
+    """Features, also from the plain values that `get_config` stores."""
+    return tuple(
+        feature if isinstance(feature, ModelFeature) else ModelFeature(**feature)
+        for feature in features
+    )

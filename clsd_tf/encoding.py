@@ -125,16 +125,15 @@ class Encoder(tf.Module):
         Returns:
           column name -> `[batch]`, for lists `[batch, max_length]` padded with id 0.
         """
-        encoded = {}
-        for column in self.spec.model_columns:
-            values = raw[column.name]
-            if column.is_list:
-                values = shorten(column, values)
-                values = values.with_flat_values(self.encode_values(column, values.flat_values))
-                encoded[column.name] = values.to_tensor(0, shape=[None, column.max_length])
-            else:
-                encoded[column.name] = self.encode_values(column, values)
-        return encoded
+        return {c.name: self.encode_column(c, raw[c.name]) for c in self.spec.model_columns}
+
+    def encode_column(self, column: ColumnSpec, values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
+        """Encodes one column of the model: `[batch]`, or `[batch, max_length]` of a ragged list."""
+        if not column.is_list:
+            return self.encode_values(column, values)
+        values = shorten(column, values)
+        values = values.with_flat_values(self.encode_values(column, values.flat_values))
+        return values.to_tensor(0, shape=[None, column.max_length])
 
     def cardinality(self, column: ColumnSpec) -> int:
         """Number of ids of a categorical column, id 0 included."""
@@ -145,7 +144,7 @@ class Encoder(tf.Module):
             return 1 + column.num_buckets
         if column.encoding == "identity":
             return 2 + column.num_values
-        return 2 + len(self._boundaries(column))
+        return 2 + len(self.boundaries(column))
 
     @property
     def model_features(self) -> tuple[ModelFeature, ...]:
@@ -187,7 +186,7 @@ class Encoder(tf.Module):
             # The shortest digits that tell one float32 from the next: names must differ.
             edges = [
                 np.format_float_positional(np.float32(edge), trim="-")
-                for edge in self._boundaries(group)
+                for edge in self.boundaries(group)
             ]
             if not edges:  # quantiles of a column with a single value
                 return ["all"]
@@ -199,7 +198,13 @@ class Encoder(tf.Module):
         first = ["other"] if group.encoding == "identity" else []
         return first + [str(i) for i in range(self.num_groups - len(first))]
 
-    def _boundaries(self, column: ColumnSpec) -> list[float]:
+    def vocabulary(self, column: ColumnSpec) -> list[str | int]:
+        """Raw values that the vocabulary of a column holds, most frequent first."""
+        tokens = self._vocabularies[column.name].tokens()
+        return [int(token) for token in tokens] if column.type == "int" else tokens
+
+    def boundaries(self, column: ColumnSpec) -> list[float]:
+        """Rising bucket boundaries of a column, declared or learned."""
         if column.boundaries is not None:
             return list(column.boundaries)
         return self.tables.boundaries[column.name]
@@ -217,7 +222,7 @@ class Encoder(tf.Module):
         if column.encoding == "identity":
             known = (values >= 0) & (values < column.num_values)
             return tf.where(known, 2 + values, 1)
-        edges = tf.constant(self._boundaries(column), tf.float32)
+        edges = tf.constant(self.boundaries(column), tf.float32)
         flat = tf.reshape(tf.cast(values, tf.float32), [-1])
         bucket = tf.searchsorted(edges, flat, side="right", out_type=tf.int64)
         return 1 + tf.reshape(bucket, tf.shape(values))
@@ -250,12 +255,12 @@ def missing_value(column: ColumnSpec) -> str | int | float:
 
 
 def is_missing(values: tf.Tensor) -> tf.Tensor:
-    """Where raw values are missing."""
+    """Where raw values are missing. An infinite number is none, here as in `prepare`."""
     if values.dtype == tf.string:
         return tf.equal(values, "")
     if values.dtype.is_integer:
         return tf.equal(values, INT_MISSING)
-    return tf.math.is_nan(values)
+    return ~tf.math.is_finite(values)
 
 
 def canonical(values: tf.Tensor) -> tf.Tensor:

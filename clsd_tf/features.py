@@ -78,6 +78,8 @@ class ColumnSpec(_Strict):
     positive_from: float | None = None  # label: 1 where the raw value is at least this
     unit: Literal["s", "ms", "us"] = "ms"  # timestamp: unit of an epoch; ISO 8601 if a string
     derived: bool = False  # computed by `prepare`, not read from a file
+    # What the column tells about, where `clsd_tf.entities` would take it for something else.
+    describes: Literal["user", "item", "request"] | None = None
 
     @property
     def is_list(self) -> bool:

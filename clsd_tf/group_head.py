@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
 # sigmoid(-80) = 2e-35 is well inside the range of float32: confidence stays above 0.
 _MIN_LOGIT = -80.0
+# A slope below would make confidence fall with the score.
+_MIN_SCALE = 1e-3
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
@@ -59,6 +63,15 @@ class GroupConfidenceHead(keras.layers.Layer):
     def get_config(self) -> dict[str, object]:
         """See `keras.layers.Layer`."""
         return {**super().get_config(), "num_groups": self.num_groups}
+
+
+def assign_heads(heads: Sequence[tf.Variable], pooled: tf.Tensor, local: tf.Tensor) -> None:
+    """Sets `raw_scale` and `bias` of a pooled and a local head to slopes and offsets [n, 2]."""
+    for raw_scale, bias, parameters in zip(heads[::2], heads[1::2], (pooled, local), strict=True):
+        scale = tf.maximum(parameters[:, 0], _MIN_SCALE)
+        # The inverse of softplus, log(exp(a) - 1) = a + log(1 - exp(-a)), does not overflow.
+        raw_scale.assign(scale + tf.math.log(-tf.math.expm1(-scale)))
+        bias.assign(parameters[:, 1])
 
 
 def positive_sigmoid(logits: tf.Tensor) -> tf.Tensor:

@@ -88,6 +88,23 @@ def click_weights(
     return tf.stop_gradient(tf.where(labels > 0.0, weights, others))
 
 
+def emphasis_weights(labels: tf.Tensor, emphasis: tf.Tensor) -> tf.Tensor:
+    """Weighs a click by its emphasis: w where y = 1, 1 where y = 0.
+
+    Args:
+      labels: [batch], in {0, 1}.
+      emphasis: w, float [batch], > 0; it is not read where there is no click.
+
+    Returns:
+      float32 [batch], without a gradient to `emphasis`.
+
+    Raises:
+      ValueError: if the static shapes differ.
+    """
+    labels, emphasis = _float_vectors(labels=labels, emphasis=emphasis)
+    return tf.where(labels > 0.0, tf.stop_gradient(emphasis), 1.0)
+
+
 def distillation_loss(
     logits: tf.Tensor, teacher_logits: tf.Tensor, *, temperature: float
 ) -> tf.Tensor:

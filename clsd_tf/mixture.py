@@ -11,7 +11,7 @@ import tf_keras as keras
 from clsd_tf.calibration import fit_affine_by_group
 from clsd_tf.confidence_base import ConfidenceFunction, group_names, register_confidence
 from clsd_tf.group_head import GroupConfidenceHead
-from clsd_tf.noise_rates import tail_noise_rates
+from clsd_tf.noise_rates import NoiseRates, tail_noise_rates
 
 
 @register_confidence("mixture")
@@ -101,10 +101,7 @@ class MixtureConfidence(ConfidenceFunction):
             min_rows=self.min_rows,
             prior_rows=self.prior_rows,
         )
-        if self.rates is not None:
-            known = np.asarray(self.rates)
-            pooled = float(np.average(known, weights=found.rows))
-            found = found._replace(pooled=pooled, rates=known, low=known, high=known)
+        found = self._known(found)
         pooled_rate, rates = found.pooled, found.rates
         if self.relative and self.rates is None and self.num_groups > 1:
             # 1 - e = (1 - least) (1 - e'): what all groups have in common is taken out.
@@ -131,6 +128,19 @@ class MixtureConfidence(ConfidenceFunction):
             (self._rows, found.rows),
         ):
             variable.assign(values.astype(np.float32))
+
+    def _known(self, found: NoiseRates) -> NoiseRates:
+        """The rates that were given, in the place of those that were found."""
+        if self.rates is None:
+            return found
+        known = np.asarray(self.rates)
+        pooled = float(np.average(known, weights=found.rows))
+        return found._replace(pooled=pooled, rates=known, low=known, high=known)
+
+    def _told(self) -> NoiseRates:
+        """What `table` says of the groups: their rates as they were found, not relative."""
+        parts = (self._found, self._low, self._high, self._rows)
+        return NoiseRates(float(self.pooled_rate[0]), *(part.numpy() for part in parts))
 
     def call(self, teacher_logits: tf.Tensor, group: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """See the base class."""
@@ -160,13 +170,13 @@ class MixtureConfidence(ConfidenceFunction):
     def table(self, names: Sequence[str] | None = None) -> list[dict[str, str | float]]:
         """See the base class; the first row is of all groups together."""
         names = group_names(names, self.num_groups)
-        rows = self._rows.numpy()
+        told = self._told()
         local = zip(
             names,
-            rows,
-            self._found.numpy(),
-            self._low.numpy(),
-            self._high.numpy(),
+            told.rows,
+            told.rates,
+            told.low,
+            told.high,
             self.local_head.scale.numpy(),
             self.local_head.bias.numpy(),
             strict=True,
@@ -174,7 +184,7 @@ class MixtureConfidence(ConfidenceFunction):
         keys = ("group", "rows", "noise_rate", "noise_rate_low", "noise_rate_high", "scale", "bias")
         pooled = {
             "group": "pooled",
-            "rows": float(rows.sum()),
+            "rows": float(told.rows.sum()),
             "noise_rate": float(self.pooled_rate[0]),
             "scale": float(self.pooled_head.scale[0]),
             "bias": float(self.pooled_head.bias[0]),

@@ -16,7 +16,7 @@ from clsd_tf.features import GROUP
 from clsd_tf.folding import check_maps_to_logit
 from clsd_tf.held_out import HeldOutFits, check_method
 from clsd_tf.losses import click_loss
-from clsd_tf.online_affine import online_confidence
+from clsd_tf.online_confidence import online_confidence
 from clsd_tf.optimizers import default_optimizer
 from clsd_tf.progressive import FirstPass, ProgressiveClicks
 from clsd_tf.running_moments import RunningClickMoments
@@ -264,7 +264,8 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
             weights = tf.where(labels > 0.0, confidence, others)
             self.mean_weight.update(weights, tf.ones_like(weights))
         distilled = self.confidence.interest_logits(teacher_logits, groups)
-        return Lesson(distilled, confidence, others, self.mean_weight.mean)
+        emphasis = self.confidence.emphasis(teacher_logits, groups)
+        return Lesson(distilled, confidence, others, self.mean_weight.mean, emphasis)
 
     def _results(
         self,

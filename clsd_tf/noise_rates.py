@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats
 
 # A group in whose tail everything was clicked would leave no room for interest.
-_MAX_RATE = 0.99
+MAX_RATE = 0.99
 
 
 class NoiseRates(NamedTuple):
@@ -83,8 +83,8 @@ def tail_noise_rates(
         taken = np.clip(size - (np.cumsum(w) - w), 0.0, w)
         clicks[g], sizes[g] = taken @ y, size
     found = np.divide(clicks, sizes, out=np.zeros(num_groups), where=sizes > 0)
-    pooled = min(float(np.average(found, weights=rows)), _MAX_RATE)
-    rates = np.minimum((clicks + prior_rows * pooled) / (sizes + prior_rows), _MAX_RATE)
+    pooled = min(float(np.average(found, weights=rows)), MAX_RATE)
+    rates = np.minimum((clicks + prior_rows * pooled) / (sizes + prior_rows), MAX_RATE)
     if num_groups == 1:
         rates = np.array([pooled])
     # The posterior's parameters, with half an impression each way so that it is proper.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.confidence import AffineConfidence, get_confidence
-from clsd_tf.confidence_base import ConfidenceFunction, register_confidence
-
-# A slope below would make confidence fall with the score.
-_MIN_SCALE = 1e-3
+from clsd_tf.confidence import AffineConfidence
+from clsd_tf.confidence_base import register_confidence
+from clsd_tf.distributed import all_reduce_sum, update_together
+from clsd_tf.group_head import assign_heads
 
 
 @register_confidence("online_affine")
@@ -57,23 +58,35 @@ class OnlineAffineConfidence(AffineConfidence):
         """See the base class."""
         z, y = tf.cast(teacher_logits, tf.float32), tf.cast(labels, tf.float32)
         inputs = tf.stack([z, tf.ones_like(z)], axis=1)
-        pooled, local = self._parameters()
         everyone = tf.zeros_like(group)
         sums = [
-            _expansion(inputs, y, everyone, pooled),
-            _expansion(inputs, y, group, local),
+            _expansion(inputs, y, g, parameters)
+            for g, parameters in zip((everyone, group), self._parameters(), strict=True)
         ]
-        hessian, linear = (tf.concat(parts, axis=0) for parts in zip(*sums, strict=True))
-        self._hessian.assign(self.decay * self._hessian + hessian)
-        self._linear.assign(self.decay * self._linear + linear)
-        self._count.assign(self.decay * self._count + tf.cast(tf.size(z), tf.float32))
+        batch = [all_reduce_sum(tf.concat(parts, axis=0)) for parts in zip(*sums, strict=True)]
+        rows = all_reduce_sum(tf.cast(tf.size(z), tf.float32))
+        update_together(self._add_batch, self._state(), *batch, rows)
 
+    def _add_batch(
+        self, state: Sequence[tf.Variable], hessian: tf.Tensor, linear: tf.Tensor, rows: tf.Tensor
+    ) -> None:
+        """Takes the step of a batch on one replica's copies of the state."""
+        hessians, linears, count, *heads = state
+        hessians.assign(self.decay * hessians + hessian)
+        linears.assign(self.decay * linears + linear)
+        count.assign(self.decay * count + rows)
         start = tf.constant([[1.0, 0.0]])
-        pooled = _minimum(self._hessian[:1], self._linear[:1], tf.eye(2), start)
-        penalty = self.prior_strength * self._hessian[0] / self._count
-        local = _minimum(self._hessian[1:], self._linear[1:], penalty, pooled)
+        pooled = _minimum(hessians[:1], linears[:1], tf.eye(2), start)
+        penalty = self.prior_strength * hessians[0] / count
+        local = _minimum(hessians[1:], linears[1:], penalty, pooled)
         # A single group is the pool; the prior would only add roundings.
-        self._assign(pooled, pooled if self.num_groups == 1 else local)
+        local = pooled if self.num_groups == 1 else local
+        assign_heads(heads, pooled, local)
+
+    def _state(self) -> list[tf.Variable]:
+        heads = (self.pooled_head, self.local_head)
+        of_heads = [variable for head in heads for variable in (head.raw_scale, head.bias)]
+        return [self._hessian, self._linear, self._count, *of_heads]
 
     def get_config(self) -> dict[str, object]:
         """See `keras.layers.Layer`."""
@@ -84,36 +97,8 @@ class OnlineAffineConfidence(AffineConfidence):
         pooled, local = (tf.stack([h.scale, tf.convert_to_tensor(h.bias)], axis=1) for h in heads)
         return pooled, local
 
-    def _assign(self, pooled: tf.Tensor, local: tf.Tensor) -> None:
-        for head, parameters in ((self.pooled_head, pooled), (self.local_head, local)):
-            scale = tf.maximum(parameters[:, 0], _MIN_SCALE)
-            # The inverse of softplus, log(exp(a) - 1) = a + log(1 - exp(-a)), does not overflow.
-            head.raw_scale.assign(scale + tf.math.log(-tf.math.expm1(-scale)))
-            head.bias.assign(parameters[:, 1])
-
     def _add_sum(self, name: str, shape: tuple[int, ...]) -> tf.Variable:
         return self.add_weight(name=name, shape=shape, initializer="zeros", trainable=False)
-
-
-def online_confidence(
-    confidence: str | ConfidenceFunction | None, num_groups: int
-) -> ConfidenceFunction | None:
-    """The confidence function for a teacher that changes: `OnlineAffineConfidence` for "affine".
-
-    Raises:
-      ValueError: the function would be fitted on held-out rows, before there is a teacher.
-    """
-    if confidence == "affine":
-        return OnlineAffineConfidence(num_groups)
-    if isinstance(confidence, str):
-        confidence = get_confidence(confidence, num_groups)
-    if isinstance(confidence, ConfidenceFunction) and confidence.needs_held_out:
-        raise ValueError(
-            "An EMA teacher is not there yet when confidence is fitted on held-out rows. "
-            f"Received: {confidence.name!r}. Expected: 'global', 'affine' by name, or another "
-            "function that learns while the student trains."
-        )
-    return confidence
 
 
 def _expansion(

@@ -39,6 +39,11 @@ def parsing_spec(
     return {column.name: _config(column) for column in columns}
 
 
+def group_parsing_spec(spec: ClickLogSpec) -> dict[str, tf.io.FixedLenFeature]:
+    """What is parsed besides, where the user's group is asked for; empty for a log without one."""
+    return {column.name: _config(column) for column in spec.with_role("group")}
+
+
 def _config(column: ColumnSpec) -> tf.io.FixedLenFeature | tf.io.RaggedFeature:
     if column.is_list:
         return tf.io.RaggedFeature(raw_dtype(column), row_splits_dtype=tf.int64)

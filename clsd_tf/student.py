@@ -7,7 +7,13 @@ from typing import Literal, NamedTuple, get_args
 
 import tensorflow as tf
 
-from clsd_tf.losses import click_loss, click_weights, distillation_loss, soft_labels
+from clsd_tf.losses import (
+    click_loss,
+    click_weights,
+    distillation_loss,
+    emphasis_weights,
+    soft_labels,
+)
 
 Student = Literal["weight", "soft"]
 
@@ -22,12 +28,15 @@ class Lesson(NamedTuple):
         weight of clicks; None where they weigh 1.
       mean_weight: scalar, of late: mean of the confidence over clicks or, with
         `non_click_weights`, of the weight over impressions; None without confidence.
+      emphasis: float32 [batch], what clicks weigh beside their confidence, 1 on average; None where
+        they weigh the same.
     """
 
     teacher_logits: tf.Tensor
     confidence: tf.Tensor | None = None
     non_click_weights: tf.Tensor | None = None
     mean_weight: tf.Tensor | None = None
+    emphasis: tf.Tensor | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +80,8 @@ class StudentLoss:
         if lesson is None:
             return click_loss(logits, labels)
         losses = self._confident_loss(logits, labels, lesson)
+        if lesson.emphasis is not None:
+            losses *= emphasis_weights(labels, lesson.emphasis)
         if not self.distillation:
             return losses
         distilled = distillation_loss(logits, lesson.teacher_logits, temperature=self.temperature)

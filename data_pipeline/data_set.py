@@ -23,7 +23,9 @@ from data_pipeline.groups import add_group
 from data_pipeline.history import click_histories
 from data_pipeline.kept_tables import keep_tables
 from data_pipeline.manifest import Layout, ShardInfo
-from data_pipeline.noise import group_rates, plant_noise, write_truth
+from data_pipeline.noise import plant_noise, planted_shares, write_truth
+from data_pipeline.noise_base import NoiseError, NoiseKind, NoisyLog
+from data_pipeline.noise_kinds import GroupNoise, group_rates, parse_noise
 from data_pipeline.shards import BLOCK_ROWS, write_split
 from data_pipeline.split_batches import split_batches
 from data_pipeline.splits import SPLITS, add_split, split_sizes
@@ -42,10 +44,14 @@ class WriteOptions:
       layout: of the shards, see `data_pipeline.shard_format`.
       num_shards: per split; None: one for 100,000 rows.
       block_rows: rows in a columnar record.
-      noise_rates: one for each user group, or one for all; empty: no noise is planted.
+      noise_rates: one for each user group, or one for all; empty: no such noise is planted.
       noise_seed: of the planted noise.
       seed: of the order of training rows.
       encoding_from: an earlier data set whose encoding is kept; None learns one.
+      noise: of another kind, see `data_pipeline.noise_kinds`; "groups:..." becomes `noise_rates`.
+
+    Raises:
+      NoiseError: `noise` is none, or there are `noise_rates` too.
     """
 
     layout: Layout = "columnar"
@@ -55,6 +61,29 @@ class WriteOptions:
     noise_seed: int = 0
     seed: int = 0
     encoding_from: str | None = None
+    noise: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.noise is None:
+            return
+        if self.noise_rates:
+            raise NoiseError(
+                "One kind of noise is planted. Received: noise_rates and "
+                f"noise={self.noise!r}. Leave one of them out."
+            )
+        kind = parse_noise(self.noise)
+        is_by_group = isinstance(
+            kind, GroupNoise
+        )  # has one form, so that data sets can be compared
+        object.__setattr__(self, "noise_rates", kind.rates if is_by_group else ())
+        object.__setattr__(self, "noise", None if is_by_group else str(kind))
+
+    @property
+    def planted(self) -> NoiseKind | None:
+        """The noise to plant."""
+        if self.noise is not None:
+            return parse_noise(self.noise)
+        return GroupNoise(tuple(self.noise_rates)) if self.noise_rates else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +93,8 @@ class WrittenData:
     Attributes:
       rows: split -> rows.
       shards: in the order of their rows.
-      noise: rates by group and the seed, or None.
+      noise: `rates` by group, `seed`, and `planted` where the kind is not one by group (the rates
+        are then the shares that came of it in training rows); or None.
       statistics: what `stats.json` says of the rows.
     """
 
@@ -106,13 +136,12 @@ def write_data_set(
         encoder = Encoder(spec, learned.encoding, directory)
         rows = add_group(engine, rows, encoder)
         noise = None
-        if options.noise_rates:
+        if (kind := options.planted) is not None:
             begin("Planted noise")
-            rates = group_rates(options.noise_rates, encoder.group_names())
-            rows = plant_noise(rows, spec.label.name, rates, options.noise_seed)
+            log = NoisyLog(engine, spec, encoder.group_names(), options.noise_seed)
+            rows = engine.create_table("noisy_rows", plant_noise(log, rows, kind))
             write_truth(engine, rows, directory)
-            named = dict(zip(encoder.group_names(), rates, strict=True))
-            noise = {"rates": named, "seed": options.noise_seed}
+            noise = _told(kind, log, rows)
         histories = None
         if spec.history is not None:
             begin("Click histories")
@@ -144,6 +173,15 @@ def write_data_set(
                 progress=advance,
             )
     return WrittenData({s: sizes[s] for s in SPLITS}, tuple(shards), noise, statistics)
+
+
+def _told(kind: NoiseKind, log: NoisyLog, rows: ir.Table) -> dict[str, object]:
+    """What the manifest says of planted noise: above all the rate of each group."""
+    if isinstance(kind, GroupNoise):
+        rates = group_rates(kind.rates, log.group_names)
+        return {"rates": dict(zip(log.group_names, rates, strict=True)), "seed": log.seed}
+    shares = planted_shares(rows, log.spec.label.name, log.group_names)
+    return {"rates": shares, "seed": log.seed, "planted": str(kind)}
 
 
 def _default_shards(rows: int) -> int:

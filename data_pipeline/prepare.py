@@ -5,6 +5,8 @@ python -m data_pipeline.prepare --spec=my_log.toml --input='logs/2022-05-*.parqu
     --output_dir=/tmp/clsd/prepared --first_day=2022-05-01 --last_day=2022-05-14 --memory_limit=8GB
 python -m data_pipeline.prepare --spec=kuairand --input=KuaiRand-Pure/data --overwrite \
     --output_dir=/tmp/clsd/noisy --noise_rates=.05,.10,.20,.35 --noise_seed=1
+python -m data_pipeline.prepare --spec=kuairand --input=KuaiRand-Pure/data --overwrite \
+    --output_dir=/tmp/clsd/clickbait --noise=items:.1:.4
 python -m data_pipeline.prepare --spec=next_day.toml --input='logs/2022-05-15.parquet' \
     --output_dir=/tmp/clsd/next_day --encoding_from=/tmp/clsd/prepared
 
@@ -21,6 +23,8 @@ import time
 from absl import flags
 
 from data_pipeline.cli import load_tensorflow, run_main, write_results
+from data_pipeline.noise_base import NoiseError
+from data_pipeline.noise_kinds import noise_forms, parse_noise
 
 _SPEC = flags.DEFINE_string("spec", None, "A spec's path, or the name of a ready one (kuairand).")
 _INPUT = flags.DEFINE_string(
@@ -41,6 +45,12 @@ _NOISE_RATES = flags.DEFINE_list(
     [],
     "Plants noise: the chance, for each user group or for all, that a non-click of training or "
     "validation becomes a click. The truth goes to truth/noise.parquet.",
+)
+_NOISE = flags.DEFINE_string(
+    "noise",
+    None,
+    f"Plants noise of any kind, the rate last: {noise_forms()}. --noise_rates=.1,.2 is short for "
+    "--noise=groups:.1,.2.",
 )
 _NOISE_SEED = flags.DEFINE_integer("noise_seed", 0, "Of the planted noise.", 0)
 _MAX_BAD_FRACTION = flags.DEFINE_float(
@@ -69,6 +79,21 @@ def _are_rates(texts: list[str]) -> bool:
         return False
 
 
+@flags.validator("noise")
+def _is_noise(text: str | None) -> bool:
+    try:
+        return text is None or bool(parse_noise(text))
+    except NoiseError as error:
+        raise flags.ValidationError(str(error)) from error
+
+
+@flags.multi_flags_validator(
+    ["noise", "noise_rates"], message="One kind of noise is planted; leave one flag out."
+)
+def _is_one_kind(values: dict[str, object]) -> bool:
+    return not (values["noise"] and values["noise_rates"])
+
+
 def main(argv: list[str]) -> None:
     """Prepares by the flags."""
     del argv
@@ -91,6 +116,7 @@ def main(argv: list[str]) -> None:
         noise_seed=_NOISE_SEED.value,
         seed=_SEED.value,
         encoding_from=_ENCODING_FROM.value,
+        noise=_NOISE.value,
     )
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
     started = time.monotonic()

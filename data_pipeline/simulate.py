@@ -3,6 +3,7 @@ r"""Simulates a click log in which it is known how much interest is behind each 
 python -m data_pipeline.simulate --output_dir=/tmp/clsd/simulated --rows=200000 --seed=0
 python -m data_pipeline.simulate --output_dir=/tmp/clsd/noisy --noise_rates=.05,.10,.20,.35 \
     --format=csv
+python -m data_pipeline.simulate --output_dir=/tmp/clsd/falling --noise=interest:.4
 python -m data_pipeline.simulate --output_dir=/tmp/clsd/rehearsal --spec=kuairand
 
 Writes the log, its `spec.toml`, and the truth about each impression in `truth/truth.parquet`, which
@@ -17,6 +18,8 @@ import pathlib
 from absl import flags
 
 from data_pipeline.cli import run_main, steps, write_results
+from data_pipeline.noise_base import NoiseError
+from data_pipeline.noise_kinds import InterestNoise, parse_noise
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Directory of the log; made if need be.")
 _SPEC = flags.DEFINE_string(
@@ -36,6 +39,12 @@ _NOISE_RATES = flags.DEFINE_list(
     "For each group of users, from the least active to the most: the chance that an impression "
     "without interest is clicked.",
 )
+_NOISE = flags.DEFINE_string(
+    "noise",
+    None,
+    "Other noise instead: interest:RATE, at RATE * (1 - p) where p is the chance of interest. "
+    "Items or columns are made noisy by `clsd-prepare --noise`.",
+)
 _FORMAT = flags.DEFINE_enum(
     "format", "parquet", ["parquet", "csv"], "Of the log where the spec leaves it open."
 )
@@ -49,6 +58,28 @@ def _are_rates(texts: list[str]) -> bool:
         return bool(texts) and all(0 <= float(text) < 1 for text in texts)
     except ValueError:
         return False
+
+
+@flags.validator("noise")
+def _is_known_noise(text: str | None) -> bool:
+    if text is None:
+        return True
+    try:
+        kind = parse_noise(text)
+    except NoiseError as error:
+        raise flags.ValidationError(str(error)) from error
+    if not isinstance(kind, InterestNoise):
+        raise flags.ValidationError(
+            f"A log is simulated with noise of user groups or interest. Received: {text!r}. "
+            f"Expected: {InterestNoise.form}, or --noise_rates; for other noise --noise of "
+            "`clsd-prepare`."
+        )
+    return True
+
+
+@flags.multi_flags_validator(["noise", "noise_rates"], message="Leave one of the two out.")
+def _is_one_kind(values: dict[str, object]) -> bool:
+    return values["noise"] is None or not flags.FLAGS["noise_rates"].present
 
 
 def main(argv: list[str]) -> None:
@@ -69,11 +100,12 @@ def main(argv: list[str]) -> None:
         source = str(spec_path(_SPEC.value))
         text = pathlib.Path(source).read_text(encoding="utf-8")
     spec = parse_spec(text, source=source)
+    falling = parse_noise(_NOISE.value).rate if _NOISE.value else None
     size = WorldSize(_ROWS.value, _USERS.value, _ITEMS.value, _CATEGORIES.value, _SEED.value)
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
     with steps() as begin:
         begin(f"Simulating {size.rows:,} impressions")
-        simulated = simulate_log(spec, size, rates, _DAYS.value)
+        simulated = simulate_log(spec, size, rates, _DAYS.value, interest_noise=falling)
         begin(f"Writing {output_dir}")
         files = write_simulation(
             simulated,
@@ -91,7 +123,8 @@ def main(argv: list[str]) -> None:
         "categories": size.categories,
         "days": simulated.days,
         "seed": size.seed,
-        "noise_rates": rates,
+        "noise_rates": None if _NOISE.value else rates,
+        "noise": _NOISE.value,
     }
     metrics = {"files": files, **simulated.summary()}
     write_results(output_dir / "results.json", config=config, metrics=metrics)

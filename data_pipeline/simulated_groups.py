@@ -32,8 +32,12 @@ def divide_users(
     impressions: Impressions,
     days: Days,
     noise_rates: Sequence[float],
+    row_rates: np.ndarray | None = None,
 ) -> NoisyGroups:
     """Divides the users as the group column of `spec` will, from least to most active.
+
+    `row_rates` [rows], where given, are the noise rates; `noise_rates` then only say how many
+    groups there are.
 
     A spec without a group, or with one by vocabulary or hash, has as many as there are rates. With
     `[activity]` the rows in which activity is counted precede the groups; their rate is the mean.
@@ -51,13 +55,15 @@ def divide_users(
             f"{count} groups of column '{spec.group.name}'."
         )
     if spec.activity:
-        return _counted_groups(spec, world, impressions, days, rates)
+        return _counted_groups(spec, world, impressions, days, rates, row_rates)
     level, sample = world.activity, world.activity
     if spec.group and spec.group.quantiles:  # `prepare` will take them over training rows
         level = activity_level(spec.group, world.activity)
         sample = level[impressions.user[_training(impressions, days)]]
     of_user = _divided(level, _quantile_edges(sample, count))
-    return NoisyGroups(of_user, rates[of_user][impressions.user])
+    if row_rates is None:
+        row_rates = rates[of_user][impressions.user]
+    return NoisyGroups(of_user, row_rates)
 
 
 def _counted_groups(
@@ -66,9 +72,10 @@ def _counted_groups(
     impressions: Impressions,
     days: Days,
     rates: np.ndarray,
+    row_rates: np.ndarray | None,
 ) -> NoisyGroups:
     early = impressions.day < days.train_from
-    rate = np.full(len(early), rates.mean(), np.float32)
+    rate = np.full(len(early), rates.mean(), np.float32) if row_rates is None else row_rates
     counted = early
     if spec.activity.count == "clicks":
         counted = early & draw_clicks(world, impressions, rate).clicked
@@ -78,7 +85,9 @@ def _counted_groups(
         sample = level[impressions.user[_training(impressions, days)]]
         edges = _quantile_edges(sample, len(rates))
     of_user = _divided(level, edges)
-    return NoisyGroups(of_user, np.where(early, rate, rates[of_user][impressions.user]))
+    if row_rates is None:
+        row_rates = np.where(early, rate, rates[of_user][impressions.user])
+    return NoisyGroups(of_user, row_rates)
 
 
 def _fixed_number(spec: ClickLogSpec) -> int | None:

@@ -24,6 +24,7 @@ from data_pipeline.simulation import (
     draw_clicks,
     draw_impressions,
     draw_world,
+    interest_probability,
     stream,
 )
 
@@ -73,7 +74,12 @@ class SimulatedLog:
 
 
 def simulate_log(
-    spec: ClickLogSpec, size: WorldSize, noise_rates: Sequence[float], days: int | None = None
+    spec: ClickLogSpec,
+    size: WorldSize,
+    noise_rates: Sequence[float],
+    days: int | None = None,
+    *,
+    interest_noise: float | None = None,
 ) -> SimulatedLog:
     """Simulates a log that `spec` describes.
 
@@ -87,6 +93,8 @@ def simulate_log(
       noise_rates: the chance that an impression without interest is clicked, for each group from
         the least active users to the most active (see `divide_users`).
       days: how many; by default as many as the split needs, at least 10.
+      interest_noise: rate r of noise that falls with interest p instead, to r * (1 - p);
+        `noise_rates` then only say how many groups there are.
 
     Raises:
       ValueError: the number of rates is not that of the groups, or the spec's split does not fit.
@@ -94,7 +102,11 @@ def simulate_log(
     plan = plan_days(spec, days)
     world = draw_world(size)
     impressions = draw_impressions(world, plan.count)
-    groups = divide_users(spec, world, impressions, plan, noise_rates)
+    row_rates = None
+    if interest_noise is not None:
+        interest = interest_probability(world, impressions)
+        row_rates = (interest_noise * (1 - interest)).astype(np.float32)
+    groups = divide_users(spec, world, impressions, plan, noise_rates, row_rates)
     clicks = draw_clicks(world, impressions, groups.rate)
 
     writer = _Columns(spec, world, impressions, clicks, groups, plan)

@@ -175,6 +175,12 @@ def interest_logit(world: World, impressions: Impressions) -> np.ndarray:
     return np.float32(-1.35) + sum(part.astype(np.float32) for part in parts)
 
 
+def interest_probability(world: World, impressions: Impressions) -> np.ndarray:
+    """The chance of interest, float32 `[rows]`."""
+    logit = interest_logit(world, impressions)
+    return 1 / (1 + np.exp(-logit))
+
+
 def draw_clicks(world: World, impressions: Impressions, noise_rate: np.ndarray) -> Clicks:
     """Draws interest, noise and satisfaction.
 

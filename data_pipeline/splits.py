@@ -6,7 +6,7 @@ import ibis
 import ibis.expr.types as ir
 
 from clsd_tf.features import ClickLogSpec
-from data_pipeline.arrow_encoding import DAY
+from data_pipeline.days import DAY
 from data_pipeline.hashing import hashed, threshold
 
 SPLIT = "_split"

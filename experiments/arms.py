@@ -82,7 +82,7 @@ class Arm:
 
 
 _CLSD_OPTIONS: dict[str, str | float | None] = {
-    "confidence": "mixture",
+    "confidence": "multi_granularity",
     "student": "soft",
     "alpha": None,  # that of the confidence function
     "distillation": 0.0,
@@ -95,11 +95,6 @@ ARMS: dict[str, Arm] = {
         "clicks weighed or relabelled by self-distilled confidence (arXiv 2309.16322)",
         needs_teacher=True,
         options=_CLSD_OPTIONS,
-        search={
-            "confidence": ("mixture", "affine", "global"),
-            "student": ("soft", "weight"),
-            "distillation": (0.0, 0.5),
-        },
     ),
     "distillation": Arm(
         "plain self-distillation, no confidence (arXiv 1805.04770)",

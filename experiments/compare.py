@@ -3,7 +3,7 @@ r"""Compares ways of learning: any arms, backbones and seeds, with the same budg
 python -m experiments.compare --data_dir=prepared --arms=plain,clsd,distillation \
     --backbones=dcn_v2,mlp --num_seeds=5 --output_dir=comparison
 python -m experiments.compare --data_dir=prepared --arms=plain,clsd --num_trials=0 \
-    --noise_rates=.05,.10,.20,.35 --output_dir=planted --dry_run
+    --noise_rates=.05,.10,.20,.35 --noise=items:.1:.4 --output_dir=planted --dry_run
 python -m experiments.compare --data_dir=prepared --arms=plain,clsd --num_seeds=3 \
     --origins=20220430,20220501,20220502 --output_dir=origins
 
@@ -26,16 +26,22 @@ import sys
 from absl import flags
 
 from data_pipeline.cli import load_tensorflow, run_main, write_results
-from experiments.arms import ARMS, get_arm
+from data_pipeline.noise_kinds import noise_forms
+from experiments.arms import ARMS
 from experiments.fit_progress import FitProgress
 from experiments.fits import FitCache
 from experiments.plan import Settings, num_fits
+from experiments.runs import TEACHERS
+from experiments.variants import parse_variant
 from experiments.worlds import World, WorldMaker, choose_worlds
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set (`clsd-prepare`).")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where fits, worlds and results go.")
 _ARMS = flags.DEFINE_list(
-    "arms", ["plain", "clsd"], f"Ways of learning: {', '.join(ARMS)}. All are compared with plain."
+    "arms",
+    ["plain", "clsd"],
+    f"Ways of learning: {', '.join(ARMS)}; or variants, as "
+    "clsd:confidence=mixture:generations=2. All are compared with plain.",
 )
 _BACKBONES = flags.DEFINE_list("backbones", ["dcn_v2"], "Architectures, see `clsd-train --help`.")
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 5, "Fits of each arm.", 1)
@@ -49,6 +55,12 @@ _NOISE_RATES = flags.DEFINE_multi_string(
     "A world with planted noise beside the log as it is: a rate for each user group, with commas "
     "between them, or one for all. Repeat the flag for more worlds.",
 )
+_NOISE = flags.DEFINE_multi_string(
+    "noise",
+    [],
+    f"A world with planted noise of any kind, the rate last: {noise_forms()}. Repeat the flag for "
+    "more worlds.",
+)
 _NOISE_SEED = flags.DEFINE_integer("noise_seed", 0, "Of the planted noise.", 0)
 _ORIGINS = flags.DEFINE_list(
     "origins", [], "Days, such as 20220430: train up to each, judge the day after it, and pool."
@@ -61,6 +73,12 @@ _JUDGE = flags.DEFINE_list(
 )
 _PRIMARY = flags.DEFINE_enum(
     "primary", "clsd", list(ARMS), "Arm of the declared contrasts, one for each backbone."
+)
+_TEACHER = flags.DEFINE_enum(
+    "teacher",
+    "frozen",
+    list(TEACHERS),
+    "Where the teachers of arms that have one come from, see `clsd-train --help`.",
 )
 _EPOCHS = flags.DEFINE_integer("epochs", 1, "Passes over the rows.", 1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 512, "Impressions a step.", 1)
@@ -84,10 +102,11 @@ def main(argv: list[str]) -> None:
         tune_seeds=_TUNE_SEEDS.value,
         epochs=_EPOCHS.value,
         batch_size=_BATCH_SIZE.value,
+        teacher=_TEACHER.value,
     )
     for arm in settings.arms:
-        get_arm(arm)
-    worlds = choose_worlds(_NOISE_RATES.value, _ORIGINS.value)
+        parse_variant(arm)
+    worlds = choose_worlds(_NOISE_RATES.value, _ORIGINS.value, _NOISE.value)
     if _FINAL.value and _ORIGINS.value:
         raise ValueError("Rolling origins have no test split; leave --final or --origins out.")
     output = pathlib.Path(_OUTPUT_DIR.value)
@@ -148,11 +167,12 @@ def _compare(
     from experiments.comparison_table import render
     from experiments.fitting import Fitter
     from experiments.statistics import reliability_curve
+    from experiments.studies import StudyStore
 
     places = {world: maker.make(world) for world in worlds}
     rows, summaries, trials = [], [], []
     with FitProgress(*num_fits(settings, list(places.values()), cache)) as progress:
-        comparison = Comparison(settings, Fitter(cache, progress.add))
+        comparison = Comparison(settings, Fitter(cache, progress.add), StudyStore(output))
         for world, backbone in itertools.product(worlds, settings.backbones):
             fits, tried = comparison.judge(backbone, world.name, places[world], splits)
             trials += tried

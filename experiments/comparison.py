@@ -13,12 +13,14 @@ from clsd_tf.spec import read_spec
 from data_pipeline.manifest import Manifest
 from data_pipeline.reader import make_dataset
 from experiments import planted_noise, tuning
-from experiments.arms import LEARNING_RATES, get_arm
+from experiments.arms import LEARNING_RATES
 from experiments.evaluation import ScoredSplit, judge, judge_confidence
-from experiments.fits import fit_key, teacher_config
+from experiments.fits import fit_key
 from experiments.fitting import Fitter
 from experiments.plan import Settings
 from experiments.runs import TrainConfig
+from experiments.studies import StudyStore
+from experiments.variants import parse_variant, with_options
 from experiments.worlds import AS_IS
 
 
@@ -59,11 +61,12 @@ class Comparison:
     Args:
       settings: what all arms have in common.
       fitter: of the fits.
+      studies: where searches are stored.
     """
 
-    def __init__(self, settings: Settings, fitter: Fitter):
+    def __init__(self, settings: Settings, fitter: Fitter, studies: StudyStore):
         """See the class."""
-        self._settings, self._fitter = settings, fitter
+        self._settings, self._fitter, self._studies = settings, fitter, studies
 
     def tune(
         self, arm: str, backbone: str, data_dir: pathlib.Path
@@ -77,13 +80,15 @@ class Comparison:
         ]
 
         def evaluate(options: tuning.Options) -> float:
-            fits = [tuning.with_options(config, options) for config in configs]
+            fits = [with_options(config, options) for config in configs]
             scored = [self._fitter.scored(fit, "valid") for fit in fits]
             return float(np.mean([metrics.auc(s.labels, s.scores) for s in scored]))
 
-        entry = get_arm(arm)
+        variant = parse_variant(arm)
+        space = tuning.search_space(variant)
+        stored = self._studies.open(f"{arm} {backbone}", configs, space, settings.num_trials)
         trials = tuning.search(
-            tuning.search_space(entry), tuning.first_options(entry), settings.num_trials, evaluate
+            space, tuning.first_options(variant), settings.num_trials, evaluate, stored
         )
         return tuning.best(trials).options, trials
 
@@ -105,7 +110,7 @@ class Comparison:
             trials += [{**where, **dataclasses.asdict(trial)} for trial in tried]
             for seed in range(self._settings.num_seeds):
                 config = self._settings.config(arm, backbone, seed, data_dir)
-                config = tuning.with_options(config, options)
+                config = with_options(config, options)
                 confidence = self._confidence(config, planted["train"])
                 for split in splits:
                     scored = self._fitter.scored(config, split)
@@ -117,7 +122,7 @@ class Comparison:
 
     def _confidence(self, config: TrainConfig, planted: np.ndarray) -> dict[str, object]:
         """`confidence` of training clicks, against satisfaction and planted noise."""
-        if teacher_config(config) is None or "confidence" not in config.options:
+        if "confidence" not in config.options:
             return {}
         told = self._fitter.confidences(config)
         judged: dict[str, object] = {"table": told.table, "satisfaction": {}}

@@ -1,13 +1,18 @@
 """Evaluates the student of a run on a split, on clicks and on post-click satisfaction.
 
 python -m experiments.evaluate --model_dir=runs/clsd --data_dir=prepared --split=valid
+python -m experiments.evaluate --model_dir=runs/clsd --saved_model=served/click_model/1 --raw=logs
 
 Prints a table, and leaves it with `results.json` in `<model_dir>/evaluation/<split>`. Tune on
 validation rows; read the test split once, at the end.
+
+With --saved_model and --raw the raw log is scored by that export too, as a client would send it. If
+a row gets another score there than in training, the command fails.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import pathlib
@@ -28,12 +33,26 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 4096, "Impressions scored at on
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Where results go; default: <model_dir>/evaluation/<split>."
 )
+_SAVED_MODEL = flags.DEFINE_string(
+    "saved_model", None, "An export of the run, such as served/click_model/1; needs --raw."
+)
+_RAW = flags.DEFINE_string(
+    "raw", None, "The raw log that the data set was prepared from; needs --saved_model."
+)
+_MAX_DIFFERENCE = flags.DEFINE_float(
+    "max_difference", 1e-5, "Of the probability that the export gives to a row.", 0.0
+)
 flags.mark_flag_as_required("model_dir")
 
 
 def main(argv: list[str]) -> None:
     """Evaluates a run by the flags."""
     del argv
+    if (_SAVED_MODEL.value is None) != (_RAW.value is None):
+        raise ValueError(
+            "An export is compared on a raw log. Received: one of --saved_model and --raw. "
+            "Expected: both, or neither."
+        )
     run = Run(_MODEL_DIR.value)
     run.require_finished()
     config = run.config()
@@ -51,6 +70,15 @@ def main(argv: list[str]) -> None:
     scored = score_split(model, encoder, data_dir, _SPLIT.value, _BATCH_SIZE.value)
     served = as_served(scored, model, config)
     judged = {**judge(served, encoder.group_names()), "outputs": run.output_meaning()}
+    skew = None
+    if _SAVED_MODEL.value is not None:
+        from experiments.skew import compare_raw
+
+        by_export, skew = compare_raw(
+            _SAVED_MODEL.value, scored, data_dir, _RAW.value, _SPLIT.value, _MAX_DIFFERENCE.value
+        )
+        judged["skew"] = dataclasses.asdict(skew)
+        judged["by_export"] = judge(by_export, encoder.group_names())
 
     output = pathlib.Path(_OUTPUT_DIR.value or run.evaluation(_SPLIT.value))
     output.mkdir(parents=True, exist_ok=True)
@@ -65,9 +93,19 @@ def main(argv: list[str]) -> None:
             "split": _SPLIT.value,
             "method": config.method,
             "seed": config.seed,
+            "saved_model": _SAVED_MODEL.value,
+            "raw": _RAW.value,
         },
         metrics=judged,
     )
+    if skew is not None and skew.rows_that_differ:
+        raise ValueError(
+            f"The export answers raw rows otherwise than the trained model scores them. Received: "
+            f"{skew.rows_that_differ:,} of {skew.rows:,} rows differ, by up to "
+            f"{max(skew.largest_difference, skew.largest_example_difference):.2g}. Expected: at "
+            f"most --max_difference={_MAX_DIFFERENCE.value:g}. Export this run again, and compare "
+            "with the log that its data set was prepared from."
+        )
 
 
 def render(judged: dict, title: str) -> str:
@@ -91,6 +129,14 @@ def render(judged: dict, title: str) -> str:
         for name, values in judged["satisfaction"].items():
             signals.add_row(name, *(f"{value:.4f}" for value in values.values()))
         console.print(signals)
+    if "skew" in judged:
+        skew = judged["skew"]
+        console.print(
+            f"by the export: AUC {judged['by_export']['click']['auc']:.4f}; largest difference of "
+            f"{skew['rows']:,} rows {skew['largest_difference']:.2g}, of {skew['example_rows']:,} "
+            f"sent as Examples {skew['largest_example_difference']:.2g}",
+            highlight=False,
+        )
     return console.file.getvalue().rstrip()
 
 

@@ -20,6 +20,8 @@ from experiments.runs import TEACHER_SEED, Run, TrainConfig
 
 # Where data set and teacher lie does not change what is learned of them.
 _PLACES = ("data_dir", "teacher_dir", "scores_dir")
+# Teachers that are plain runs, which all arms of a seed share; others belong to the student's run.
+SHARED_TEACHERS = ("frozen", "scores")
 
 
 def fit_key(config: TrainConfig) -> str:
@@ -30,12 +32,12 @@ def fit_key(config: TrainConfig) -> str:
 
 
 def teacher_config(config: TrainConfig) -> TrainConfig | None:
-    """The plain run that is the frozen teacher of `config`, or None if it needs none.
+    """The plain run that is the teacher of `config`, or None if it has none of that kind.
 
     A run that trains its own teacher comes to the same model: same backbone, rows, learning rates
     and the seed of a teacher.
     """
-    if not get_arm(config.method).needs_teacher or config.teacher != "frozen":
+    if not get_arm(config.method).needs_teacher or config.teacher not in SHARED_TEACHERS:
         return None
     return dataclasses.replace(_plain(config), seed=config.seed + TEACHER_SEED)
 
@@ -52,6 +54,7 @@ def _plain(config: TrainConfig) -> TrainConfig:
         options={},
         confidence_options={},
         method_options={},
+        teacher="frozen",
         calibrate=False,
     )
 

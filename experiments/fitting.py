@@ -20,16 +20,16 @@ import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf import Encoder, combine
-from clsd_tf.batches import logits_of
-from clsd_tf.features import GROUP, ROW, USER
+from clsd_tf.batches import Features, logits_of
+from clsd_tf.features import GROUP, ROW, TEACHER_LOGIT, USER
 from data_pipeline.cli import write_json
 from data_pipeline.reader import make_dataset
 from experiments.corrections import as_served
 from experiments.evaluation import ScoredSplit, score_split
 from experiments.fits import FitCache, teacher_config, trained_config
-from experiments.models import build_model, load_model
+from experiments.models import load_model
 from experiments.runs import Run, TrainConfig
-from experiments.training import train_run
+from experiments.training import load_taught, train_run
 
 _CHECKPOINT_STEPS = 1000
 _CONFIDENCES = "confidences.parquet"
@@ -103,13 +103,13 @@ class Fitter:
         started = time.monotonic()
         with _quiet(run.directory / "train.log"):
             metrics = train_run(run, config, checkpoint_steps=_CHECKPOINT_STEPS)
-        if teacher is not None and "confidence" in config.options:
+        if "confidence" in config.options:
             _write(run.directory / _CONFIDENCES, _click_confidences(run, config))
         metrics["seconds"] = round(time.monotonic() - started, 1)
         results = {"command": sys.orig_argv, "config": dataclasses.asdict(config)}
         write_json(run.results, {**results, "metrics": metrics})
-        for part in (run.teacher, run.student):  # they served to go on, and this is the end
-            shutil.rmtree(part / "checkpoints", ignore_errors=True)
+        for part in run.directory.glob("*/checkpoints"):  # they served to go on: this is the end
+            shutil.rmtree(part)
         _forget()
         self._report(config, metrics["seconds"])
         return run
@@ -118,22 +118,23 @@ class Fitter:
 def _click_confidences(run: Run, config: TrainConfig) -> pa.Table:
     """Confidence of the training clicks, by the teacher and the function as training left them."""
     encoder = Encoder.load(run.encoding)
-    teacher = load_model(run, config, part="teacher")
-    model = build_model(config, encoder, teacher)
-    latest = tf.train.latest_checkpoint(str(run.student / "checkpoints"))
-    restored = tf.train.Checkpoint(model=model).restore(latest)
-    restored.assert_existing_objects_matched().expect_partial()  # the optimizer is left out
+    model, scores = load_taught(run, config)
     signals = [column.name for column in encoder.spec.with_role("satisfaction")]
     kept: dict[str, list[np.ndarray]] = {n: [] for n in (_CONFIDENCE, GROUP, ROW, *signals)}
     dataset = make_dataset(
-        config.data_dir, "train", 4096, shuffle=False, extra_columns=[*signals, ROW]
+        config.data_dir, "train", 4096, shuffle=False, extra_columns=[*signals, ROW], scores=scores
     )
     inputs = [feature.name for feature in encoder.model_features]
-    for features, label, _ in dataset:
+    inputs += [TEACHER_LOGIT] if scores is not None else []
+
+    @tf.function(reduce_retracing=True)
+    def confidence_of(features: Features) -> tf.Tensor:
         logits = logits_of(model.teacher, {name: features[name] for name in inputs})
-        confidence = combine(*model.confidence(logits, features[GROUP]), alpha=model.alpha)
+        return combine(*model.confidence(logits, features[GROUP]), alpha=model.alpha)
+
+    for features, label, _ in dataset:
         clicked = label.numpy() == 1
-        batch = {**features, _CONFIDENCE: confidence}
+        batch = {**features, _CONFIDENCE: confidence_of(features)}
         for name, parts in kept.items():
             parts.append(batch[name].numpy()[clicked])
     return pa.table({name: np.concatenate(parts) for name, parts in kept.items()})

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from data_pipeline.manifest import Manifest
 from experiments import tuning
-from experiments.arms import LEARNING_RATES, get_arm
-from experiments.fits import FitCache
+from experiments.arms import LEARNING_RATES
+from experiments.fits import SHARED_TEACHERS, FitCache
 from experiments.runs import TrainConfig, data_checksum
+from experiments.variants import parse_variant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Settings:
       tune_seeds: fits of each trial, with seeds from 0.
       epochs: of each fit.
       batch_size: of each fit.
+      teacher: where the teachers of arms that have one come from, see `experiments.runs.TEACHERS`.
     """
 
     arms: tuple[str, ...]
@@ -35,25 +37,29 @@ class Settings:
     tune_seeds: int = 2
     epochs: int = 1
     batch_size: int = 512
+    teacher: str = "frozen"
 
     def config(self, arm: str, backbone: str, seed: int, data_dir: pathlib.Path) -> TrainConfig:
         """A fit of an arm before its options are tuned."""
         exists = (data_dir / "manifest.json").exists()
         noise = Manifest.load(data_dir).noise if exists else None
+        variant = parse_variant(arm)
         told = {}
-        if get_arm(arm).knows_rates and noise is not None:
+        if variant.entry.knows_rates and noise is not None:
             told = {"rates": list(noise["rates"].values())}
-        return TrainConfig(
+        as_it_is = TrainConfig(
             data_dir=str(data_dir),
             data=data_checksum(data_dir) if exists else "not prepared yet",
             backbone=backbone,
-            method=arm,
-            options=get_arm(arm).with_options({}),
+            method=variant.arm,
+            options=variant.entry.with_options({}),
             confidence_options=told,
+            teacher=self.teacher if variant.entry.needs_teacher else "frozen",
             seed=seed,
             epochs=self.epochs,
             batch_size=self.batch_size,
         )
+        return variant.apply(as_it_is)
 
 
 def num_fits(
@@ -77,11 +83,12 @@ def num_fits(
         return len(cache.missing(configs)), True
     trained = teachers = 0
     for arm in settings.arms:
-        space = tuning.search_space(get_arm(arm))
+        variant = parse_variant(arm)
+        space = tuning.search_space(variant)
         trials = min(settings.num_trials, math.prod(map(len, space.values())))
         fits = trials * settings.tune_seeds + settings.num_seeds
         trained += fits
-        teachers += fits * get_arm(arm).needs_teacher
+        teachers += fits * (variant.entry.needs_teacher and settings.teacher in SHARED_TEACHERS)
     # Teachers are plain models, of which there are no more than learning rates to choose from.
     cells = math.prod(map(len, LEARNING_RATES.values()))
     teachers = min(teachers, cells * max(settings.num_seeds, settings.tune_seeds))

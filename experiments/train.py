@@ -54,8 +54,8 @@ _BACKBONE_OPTIONS = flags.DEFINE_string(
 _CONFIDENCE = flags.DEFINE_enum(
     "confidence",
     None,
-    ["global", "affine", "mixture"],
-    "Confidence function; clsd has 'mixture'.",
+    ["global", "affine", "mixture", "multi_granularity"],
+    "Confidence function; clsd has 'multi_granularity'.",
 )
 _CONFIDENCE_OPTIONS = flags.DEFINE_string(
     "confidence_options",
@@ -68,7 +68,7 @@ _STUDENT = flags.DEFINE_enum(
 _ALPHA = flags.DEFINE_float(
     "alpha",
     None,
-    "Share of the group's own confidence, 0 to 1; by default 1 with 'mixture', else 0.5.",
+    "Share of the group's own confidence, 0 to 1; default: 1 with the noise mixtures, else 0.5.",
     0.0,
     1.0,
 )

@@ -18,6 +18,7 @@ from clsd_tf import (
     get_confidence,
 )
 from clsd_tf.encoding import Encoder, copy_encoding
+from clsd_tf.online_confidence import online_confidence
 from data_pipeline.cli import write_json
 from data_pipeline.manifest import Manifest
 from data_pipeline.reader import make_dataset, steps_per_epoch
@@ -100,9 +101,8 @@ def train_run(run: Run, config: TrainConfig, *, checkpoint_steps: int) -> dict[s
     copy_encoding(config.data_dir, run.encoding)
     encoder = Encoder.load(run.encoding)
     if "confidence" in config.options:  # mistaken options are told before a teacher is trained
-        get_confidence(
-            config.options["confidence"], encoder.num_groups, **config.confidence_options
-        )
+        build = online_confidence if config.teacher == "ema" else get_confidence
+        build(config.options["confidence"], encoder.num_groups, **config.confidence_options)
     results: dict[str, object] = {}
     teacher_config = dataclasses.replace(config, seed=config.seed + TEACHER_SEED)
 
@@ -165,10 +165,41 @@ def _taught(
         phase = dataclasses.replace(phase, teacher_clicks=teacher.progressive_clicks)
     if config.teacher == "frozen":
         return phase, teacher
-    scores = run.directory / "scores" / phase.name
+    scores = _scores(run, phase.name)
     splits = ["train"] if config.teacher == "oof" else ["train", "valid"]
     score_with(run, config, teachers, splits, scores, config.data_dir)
     return dataclasses.replace(phase, scores=scores), StoredScores()
+
+
+def load_taught(run: Run, config: TrainConfig) -> tuple[ClickConfidenceModel, pathlib.Path | None]:
+    """The student of a finished training, taught as its last step was.
+
+    Returns:
+      The model with teacher and confidence function, and the directory of the teacher's scores,
+      if it is taught by stored ones.
+
+    Raises:
+      RuntimeError: the checkpoints are gone, or of another model.
+    """
+    encoder = Encoder.load(run.encoding)
+    scores, teacher = None, None
+    if config.teacher == "ema":
+        teacher = build_ema_teacher(config, encoder)
+    elif config.teacher == "frozen":
+        last = f"generation_{config.generations - 1}" if config.generations > 1 else "teacher"
+        teacher = load_model(run, config, part=last)
+    else:
+        scores, teacher = pathlib.Path(config.scores_dir or _scores(run, "student")), StoredScores()
+    model = build_model(config, encoder, teacher, build_objective(config, encoder))
+    StepCheckpoint(run.student / "checkpoints").restore(model)
+    if config.teacher == "ema":
+        teacher.catch_up(model.backbone)
+    return model, scores
+
+
+def _scores(run: Run, phase: str) -> pathlib.Path:
+    """Where the scores that teach a phase are written."""
+    return run.directory / "scores" / phase
 
 
 def _copy_teacher(phase: Phase) -> None:

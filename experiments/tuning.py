@@ -1,20 +1,24 @@
 """The search for an arm's options: the same number of trials for every arm, on validation rows.
 
-The study is not stored: it is seeded and its fits are cached, so that a killed comparison replays
-it in no time and comes to the same trials as an undisturbed one.
+The search is seeded, its fits are cached, and its trials are stored (`experiments.studies`): a
+killed comparison replays it in no time and comes to the same trials as an undisturbed one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from experiments.arms import LEARNING_RATES, Arm, Values, get_arm
+from experiments.arms import LEARNING_RATES, Values
 from experiments.runs import TrainConfig
+from experiments.variants import Variant
+
+if TYPE_CHECKING:
+    import optuna
 
 Options = dict[str, str | float]
 
-_FIELDS = {field.name for field in dataclasses.fields(TrainConfig)}
 # An option that was tried before is no trial; the search is over when it finds nothing else.
 _ASKED_PER_TRIAL = 20
 
@@ -27,32 +31,18 @@ class Trial:
     value: float
 
 
-def search_space(arm: Arm) -> dict[str, Values]:
-    """Values that are tried for each option of an arm."""
-    return {**LEARNING_RATES, **arm.search}
+def search_space(variant: Variant) -> dict[str, Values]:
+    """Values that are tried for each option of an arm, but for those that its variant sets."""
+    space = {**LEARNING_RATES, **variant.entry.search}
+    return {name: values for name, values in space.items() if name not in variant.options}
 
 
-def first_options(arm: Arm) -> Options:
+def first_options(variant: Variant) -> Options:
     """Where the search begins: the arm as it is without one."""
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
-    known = {**defaults, **arm.options}
+    known = {**defaults, **variant.entry.options}
     # Options of an objective have their defaults there: its search begins with their first values.
-    return {name: known.get(name, values[0]) for name, values in search_space(arm).items()}
-
-
-def with_options(config: TrainConfig, options: Mapping[str, str | float]) -> TrainConfig:
-    """`config` with learning rates, and options of its arm, replaced."""
-    of_objective = get_arm(config.method).method_options
-    parts: dict[str, Options] = {"run": {}, "options": {}, "method_options": {}}
-    for name, value in options.items():
-        part = "options" if name not in of_objective else "method_options"
-        parts["run" if name in _FIELDS else part][name] = value
-    return dataclasses.replace(
-        config,
-        **parts["run"],
-        options={**config.options, **parts["options"]},
-        method_options={**config.method_options, **parts["method_options"]},
-    )
+    return {name: known.get(name, values[0]) for name, values in search_space(variant).items()}
 
 
 def search(
@@ -60,6 +50,7 @@ def search(
     first: Options,
     num_trials: int,
     evaluate: Callable[[Options], float],
+    stored: optuna.Study,
 ) -> list[Trial]:
     """Tries `first` and then what Optuna's TPE suggests; no options twice.
 
@@ -68,6 +59,7 @@ def search(
       first: tried first.
       num_trials: different options to try; fewer if the space has fewer.
       evaluate: of options; higher is better.
+      stored: study of the same search, whose trials are not evaluated again; new ones are added.
 
     Returns:
       The trials in the order in which they were made.
@@ -81,16 +73,28 @@ def search(
     choices = {
         name: optuna.distributions.CategoricalDistribution(values) for name, values in space.items()
     }
+    known = {_key(trial.params): trial.value for trial in stored.get_trials(deepcopy=False)}
     trials: dict[tuple, Trial] = {}
     for _ in range(num_trials * _ASKED_PER_TRIAL):
         asked = study.ask(choices)
-        key = tuple(sorted(asked.params.items()))
+        key = _key(asked.params)
         if key not in trials:
-            trials[key] = Trial(dict(asked.params), evaluate(asked.params))
+            value = known[key] if key in known else evaluate(asked.params)
+            trials[key] = Trial(dict(asked.params), value)
+            if key not in known:
+                stored.add_trial(
+                    optuna.trial.create_trial(
+                        params=asked.params, distributions=choices, value=value
+                    )
+                )
         study.tell(asked, trials[key].value)
         if len(trials) == num_trials:
             break
     return list(trials.values())
+
+
+def _key(options: Mapping[str, str | float]) -> tuple:
+    return tuple(sorted(options.items()))
 
 
 def best(trials: list[Trial]) -> Trial:

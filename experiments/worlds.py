@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from clsd_tf.spec import parse_spec
 from data_pipeline.manifest import Manifest
+from data_pipeline.noise_base import NoiseError, NoiseKind
+from data_pipeline.noise_kinds import GroupNoise, parse_noise
 
 if TYPE_CHECKING:
     from data_pipeline.data_set import WriteOptions
@@ -31,6 +33,7 @@ class World:
     Attributes:
       name: also of its directory.
       noise_rates: planted, one for each user group or one for all; empty: none.
+      noise: planted, of another kind, see `data_pipeline.noise_kinds`; None: none.
       last_training_day: of a rolling origin, which judges the day after it; None: days as in the
         spec.
     """
@@ -38,26 +41,34 @@ class World:
     name: str = AS_IS
     noise_rates: tuple[float, ...] = ()
     last_training_day: str | None = None
+    noise: str | None = None
 
     @property
     def is_given(self) -> bool:
         """Whether it is the data set that was given, as it is."""
-        return not self.noise_rates and self.last_training_day is None
+        return self == World(self.name)
 
 
 def noisy_world(rates: str) -> World:
-    """The world of rates with commas between them, such as ".05,.10".
+    """The world of rates by user group with commas between them, such as ".05,.10".
 
     Raises:
       ValueError: they are no rates.
     """
     try:
-        values = tuple(float(text) for text in rates.split(","))
-    except ValueError as error:
+        return _world_of(parse_noise(f"groups:{rates}"))
+    except NoiseError as error:
         raise ValueError(
-            f"`--noise_rates` are numbers with commas between them. Received: {rates!r}."
+            f"`--noise_rates` are numbers with commas between them. Received: {rates!r}. {error}"
         ) from error
-    return World("noise_" + "_".join(f"{value:g}" for value in values), noise_rates=values)
+
+
+def _world_of(noise: NoiseKind) -> World:
+    if isinstance(noise, GroupNoise):
+        name = "_".join(f"{value:g}" for value in noise.rates)
+        return World(f"noise_{name}", noise_rates=noise.rates)
+    # The name is that of a directory; two that clash are told apart when the second is prepared.
+    return World("noise_" + re.sub(r"[^\w.=-]+", "_", str(noise)), noise=str(noise))
 
 
 def origin_world(last_training_day: str) -> World:
@@ -112,7 +123,10 @@ class WorldMaker:
         read = ReadOptions(**prepared.get("read", {}))
         write = WriteOptions(**prepared.get("write", {}))
         write = dataclasses.replace(
-            write, noise_rates=world.noise_rates, noise_seed=self._noise_seed
+            write,
+            noise_rates=world.noise_rates,
+            noise=world.noise,
+            noise_seed=self._noise_seed,
         )
         text = (self._data_dir / "spec.toml").read_text(encoding="utf-8")
         if world.last_training_day is not None:
@@ -130,7 +144,12 @@ class WorldMaker:
     def _require_same(
         self, path: pathlib.Path, text: str, read: ReadOptions, write: WriteOptions
     ) -> None:
+        from data_pipeline.data_set import WriteOptions
+
         prepared = Manifest.load(path).prepared
+        # Options that came later were at their defaults.
+        known = {**dataclasses.asdict(WriteOptions()), **prepared.get("write", {})}
+        prepared = json.loads(json.dumps({**prepared, "write": known}))
         asked = {"read": read.decisive(), "write": dataclasses.asdict(write)}
         asked = json.loads(json.dumps(asked))  # tuples are lists there
         same = all(prepared.get(name) == options for name, options in asked.items())
@@ -178,17 +197,25 @@ def _later(day: str, days: int) -> str:
     raise ValueError(f"An origin is a day like 20220430 or 2022-04-30. Received: {day!r}.")
 
 
-def choose_worlds(noise_rates: Sequence[str], origins: Sequence[str]) -> list[World]:
+def choose_worlds(
+    noise_rates: Sequence[str], origins: Sequence[str], noise: Sequence[str] = ()
+) -> list[World]:
     """The log as it is and one world for each planted noise, or one for each origin.
 
+    Args:
+      noise_rates: such as ".05,.10", rates by user group.
+      origins: days.
+      noise: of any kind, see `data_pipeline.noise_kinds`.
+
     Raises:
-      ValueError: both are asked for.
+      ValueError: noise and origins are asked for, or something is neither.
     """
-    if noise_rates and origins:
+    planted = [*map(noisy_world, noise_rates), *(_world_of(parse_noise(text)) for text in noise)]
+    if planted and origins:
         raise ValueError(
-            "Noise is planted in the log as it is, not in rolling origins. Received: --noise_rates "
-            "and --origins. Leave one of them out."
+            "Noise is planted in the log as it is, not in rolling origins. Received: --noise or "
+            "--noise_rates and --origins. Leave one of them out."
         )
     if origins:
         return [origin_world(day) for day in origins]
-    return [World(), *(noisy_world(rates) for rates in noise_rates)]
+    return [World(), *dict.fromkeys(planted)]

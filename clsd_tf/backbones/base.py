@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.embeddings import EmbeddedColumns, FusedEmbedding, mean_pool
+from clsd_tf.embeddings import EmbeddedColumns, FusedEmbedding, as_features, mean_pool
 from clsd_tf.features import ModelFeature
+from clsd_tf.linear import SumsFirst
 
 
 class Backbone(keras.Model, abc.ABC):
@@ -20,17 +21,24 @@ class Backbone(keras.Model, abc.ABC):
 
     Args:
       features: the model's features, from `Encoder.model_features`.
+      num_sums: how many of the first entries of `represent` are sums that belong to the logit as
+        they are, such as a linear term; see `SumsFirst`. Defaults to 0.
+      embed: whether there are embeddings. Defaults to True; without, `represent` is given none.
 
     Input: a mapping name -> `[batch]` or `[batch, length]` with at least these features.
     Output: float32 logits [batch]; sigmoid(logit) is the predicted probability of a click.
     """
 
-    def __init__(self, features: Sequence[ModelFeature], **kwargs):
+    def __init__(
+        self, features: Sequence[ModelFeature], num_sums: int = 0, embed: bool = True, **kwargs
+    ):
         """See the class."""
         super().__init__(**kwargs)
-        self.embedding = FusedEmbedding(features, name="embedding")
-        self.features = self.embedding.features
-        self.head = keras.layers.Dense(1, dtype="float32", name="head")
+        self.features = as_features(features)
+        self.embedding = FusedEmbedding(self.features, name="embedding") if embed else None
+        kernel = SumsFirst(num_sums) if num_sums else "glorot_uniform"
+        # Logits are float32 under mixed precision too.
+        self.head = keras.layers.Dense(1, kernel_initializer=kernel, dtype="float32", name="head")
 
     @abc.abstractmethod
     def represent(
@@ -47,9 +55,17 @@ class Backbone(keras.Model, abc.ABC):
         """
 
     def call(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """See the class."""
+        """See the class. Raises ValueError where a feature is missing."""
+        missing = [feature.name for feature in self.features if feature.name not in inputs]
+        if missing:
+            raise ValueError(
+                f"The backbone `{self.name}` misses features. Received: {', '.join(inputs)}. "
+                f"Expected also: {', '.join(missing)}. A value that is not known is 0 for an id "
+                "and for the elements of a list; the feature itself has to be there."
+            )
         inputs = {feature.name: inputs[feature.name] for feature in self.features}
-        vector = self.represent(inputs, self.embedding(inputs))
+        embedded = {} if self.embedding is None else self.embedding(inputs)
+        vector = self.represent(inputs, embedded)
         return tf.squeeze(self.head(vector), axis=-1)
 
     def pool(
@@ -65,25 +81,29 @@ class Backbone(keras.Model, abc.ABC):
             return embedded.replaced(pooled)
         return {**embedded, **pooled}
 
+    def columns(
+        self, inputs: Mapping[str, tf.Tensor], vectors: Mapping[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        """Adds the numbers as [batch, 1] to the `vectors`, [batch, dim]; in the features' order."""
+        return {
+            feature.name: vectors[feature.name]
+            if feature.kind == "categorical"
+            else tf.cast(inputs[feature.name], self.compute_dtype)[:, tf.newaxis]
+            for feature in self.features
+        }
+
     def flatten(
         self, inputs: Mapping[str, tf.Tensor], vectors: Mapping[str, tf.Tensor]
     ) -> tf.Tensor:
         """Puts all features side by side: float [batch, width]. `vectors` are [batch, dim]."""
-        numeric = {
-            feature.name: tf.cast(inputs[feature.name], tf.float32)[:, tf.newaxis]
-            for feature in self.features
-            if feature.kind == "numeric"
-        }
-        parts = {(name,): part for name, part in {**vectors, **numeric}.items()}
-        parts |= getattr(vectors, "runs", {})
-        names = [feature.name for feature in self.features]
-        chosen, place = [], 0
-        while place < len(names):
+        columns = self.columns(inputs, vectors)
+        parts = {(name,): part for name, part in columns.items()} | getattr(vectors, "runs", {})
+        names, chosen = [*columns], []
+        while names:
             # The longest of what begins here, so that least is put together.
-            own = (run for run in parts if run == tuple(names[place : place + len(run)]))
-            run = max(own, key=len)
+            run = max((run for run in parts if run == tuple(names[: len(run)])), key=len)
             chosen.append(parts[run])
-            place += len(run)
+            names = names[len(run) :]
         return tf.concat(chosen, axis=1)
 
     def get_config(self) -> dict[str, object]:
@@ -98,3 +118,33 @@ def dense_stack(units: Sequence[int], name: str) -> keras.Sequential:
     """Dense layers with ReLU, one for each entry of `units`."""
     layers = [keras.layers.Dense(width, activation="relu") for width in units]
     return keras.Sequential(layers, name=name)
+
+
+def side_by_side(*parts: tf.Tensor) -> tf.Tensor:
+    """Parts of a representation, [batch, width] each, as float32 for `head`."""
+    return tf.concat([tf.cast(part, tf.float32) for part in parts], axis=1)
+
+
+def item_and_histories(features: Sequence[ModelFeature], name: str) -> tuple[str, list[str]]:
+    """The item's feature, and the lists that share its vocabulary: histories of items.
+
+    Args:
+      features: of the model.
+      name: of the backbone that needs them, for the message.
+
+    Raises:
+      ValueError: one of them is not among the features.
+    """
+    items = [feature for feature in features if feature.role == "item"]
+    histories = [
+        feature.name
+        for feature in features
+        if items and feature.is_list and feature.table == items[0].table
+    ]
+    if not histories:
+        raise ValueError(
+            f"`{name}` needs the item and a history of items among its features. Received: "
+            f"{', '.join(feature.name for feature in features)}. Add [history] to the spec, or a "
+            "list column that shares the item's vocabulary, or use another backbone."
+        )
+    return items[0].name, histories

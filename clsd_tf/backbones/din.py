@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.backbones import register_backbone
-from clsd_tf.backbones.base import Backbone, dense_stack
+from clsd_tf.backbones.base import Backbone, dense_stack, item_and_histories
 from clsd_tf.features import ModelFeature
 
 
@@ -38,19 +38,7 @@ class DIN(Backbone):
     ):
         """See the class."""
         super().__init__(features, name=name, **kwargs)
-        items = [feature for feature in self.features if feature.role == "item"]
-        self.histories = [
-            feature.name
-            for feature in self.features
-            if items and feature.is_list and feature.table == items[0].table
-        ]
-        if not self.histories:
-            raise ValueError(
-                "`din` needs the item and a history of items among its features. Received: "
-                f"{', '.join(feature.name for feature in self.features)}. Add [history] to the "
-                "spec, or a list column that shares the item's vocabulary, or use another backbone."
-            )
-        self.item = items[0].name
+        self.item, self.histories = item_and_histories(self.features, "din")
         self.units = tuple(units)
         self.attention_units = tuple(attention_units)
         self.attention = {name: _scorer(self.attention_units, name) for name in self.histories}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -35,9 +36,19 @@ class Clicks:
         return tf.data.Dataset.from_tensor_slices(whole).batch(batch_size)
 
 
+@pytest.fixture(scope="session")
+def make_clicks() -> Callable[[], Clicks]:
+    """Makes the impressions of `clicks`, for fixtures that live longer than a test."""
+    return _clicks
+
+
 @pytest.fixture
 def clicks() -> Clicks:
     """2000 impressions whose clicks depend on user, item and price."""
+    return _clicks()
+
+
+def _clicks() -> Clicks:
     rng = np.random.default_rng(0)
     rows = 2000
     user, item = rng.integers(1, 60, rows), rng.integers(1, 40, rows)

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from clsd_tf.backbones import get_backbone
 from clsd_tf.embeddings import FusedEmbedding, keras_inputs, mean_pool
 from clsd_tf.features import ModelFeature
 
@@ -63,3 +64,44 @@ def test_a_functional_model_of_ones_own_takes_the_same_features():
     embedded = FusedEmbedding(FEATURES)(inputs)
     model = keras.Model(inputs, keras.layers.Dense(1)(embedded["user"]))
     assert model(INPUTS).shape == (2, 1)
+
+
+class TestColumnsSideBySide:
+    features = (
+        ModelFeature("a", "categorical", cardinality=9, dim=2, table="a"),
+        ModelFeature("b", "categorical", cardinality=9, dim=2, table="b"),
+        ModelFeature("x", "numeric"),
+        ModelFeature("c", "categorical", cardinality=9, dim=2, table="c"),
+        ModelFeature("d", "categorical", cardinality=9, dim=3, table="d"),
+        ModelFeature("past", "categorical", cardinality=9, dim=2, length=2, table="a"),
+        ModelFeature("e", "categorical", cardinality=9, dim=2, table="e"),
+        ModelFeature("f", "categorical", cardinality=9, dim=2, table="f"),
+    )
+    inputs = {
+        **{name: tf.constant([1, 2]) for name in "abcdef"},
+        "past": tf.constant([[3, 0], [4, 5]]),
+        "x": tf.constant([0.5, 0.25]),
+    }
+
+    def test_runs_are_of_consecutive_scalars_of_a_table(self):
+        embedded = FusedEmbedding(self.features)(self.inputs)
+        assert set(embedded.runs) == {("a", "b"), ("c",), ("d",), ("e", "f")}
+        for names, run in embedded.runs.items():
+            np.testing.assert_array_equal(run, tf.concat([embedded[n] for n in names], axis=1))
+
+    def test_a_replaced_column_is_no_part_of_a_run(self):
+        embedded = FusedEmbedding(self.features)(self.inputs)
+        changed = embedded.replaced({"a": tf.zeros([2, 2])})
+        assert set(changed.runs) == {("c",), ("d",), ("e", "f")}
+        np.testing.assert_array_equal(changed["a"], np.zeros([2, 2]))
+        np.testing.assert_array_equal(changed["b"], embedded["b"])
+
+    def test_a_backbone_sees_what_single_columns_would_show_it(self):
+        backbone = get_backbone("mlp", self.features)
+        embedded = backbone.embedding(self.inputs)
+        plain = dict(embedded)  # of which nothing is known
+        flat = backbone.flatten(self.inputs, backbone.pool(self.inputs, embedded))
+        np.testing.assert_array_equal(
+            flat, backbone.flatten(self.inputs, backbone.pool(self.inputs, plain))
+        )
+        assert flat.shape == (2, 2 * 6 + 3 + 1)

@@ -29,6 +29,7 @@ FEATURES = [
 REQUIRED = {
     "features": FEATURES,
     "num_groups": 3,
+    "length": 5,
     "backbone": clsd_tf.get_backbone("mlp", FEATURES, units=[4]),
 }
 

@@ -80,6 +80,41 @@ def test_lazy_averages_of_read_rows_are_the_dense_ones(clicks):
     assert np.abs(table - dense).max() > 1e-4  # other rows wait until they are read
 
 
+def test_catching_up_brings_every_row_to_the_dense_average(clicks):
+    student = backbone(clicks, 1)
+    teacher = clsd_tf.EMATeacher(backbone(clicks, 2), decay=0.6)
+    model = clsd_tf.ClickConfidenceModel(student, teacher, "global", num_groups=NUM_GROUPS)
+    model.compile()
+    seen = []
+    for features, label, _ in clicks.dataset(16).take(12):
+        seen.append([w.numpy() for w in student.weights])
+        model.train_on_batch(features, label)
+    teacher.catch_up(student)
+    dense = numpy_averages(seen, 0.6)
+    # A row that only the last batches held has been averaged with what they made of it already.
+    changed = np.abs(seen[-1][0] - student.weights[0].numpy()).max(axis=1) > 0
+    for place, (mine, expected) in enumerate(zip(teacher.backbone.weights, dense, strict=True)):
+        rows = ~changed if place == 0 else slice(None)
+        np.testing.assert_allclose(mine.numpy()[rows], expected[rows], rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("confidence", ["affine", "mixture"])
+def test_two_replicas_follow_as_one_does(clicks, two_replicas, confidence):
+    def train() -> list[np.ndarray]:
+        student = ema_student(clicks, confidence, warmup_steps=2, decay=0.7)
+        student.fit(clicks.dataset(100).take(8), verbose=0)
+        teacher, head = student.teacher, student.confidence.local_head
+        state = [*teacher.backbone.weights, *student.backbone.weights, head.raw_scale, head.bias]
+        return [[c.numpy() for c in two_replicas.experimental_local_results(v)] for v in state]
+
+    alone = train()
+    with two_replicas.scope():
+        together = train()
+    for one, (first, second) in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(first, second)  # replicas are the same, bit by bit
+        np.testing.assert_allclose(first, one[0], atol=2e-3)
+
+
 def ema_student(clicks, confidence="global", **options) -> clsd_tf.ClickConfidenceModel:
     teacher = clsd_tf.EMATeacher(backbone(clicks, 2), **options)
     student = clsd_tf.ClickConfidenceModel(

@@ -20,7 +20,8 @@ from data_pipeline import preparation
 from data_pipeline.data_set import WriteOptions
 from data_pipeline.integrity import verify
 from data_pipeline.manifest import Manifest
-from data_pipeline.noise import NoiseError
+from data_pipeline.noise_base import NoiseError
+from data_pipeline.noise_kinds import parse_noise
 from data_pipeline.preparation import ReadOptions, prepare
 from data_pipeline.reader import make_dataset
 from data_pipeline.splits import SPLITS, SplitError
@@ -288,6 +289,29 @@ class TestNoise:
         ):
             assert after == (1 if group else before)
 
+    @pytest.mark.parametrize("noise", ["items:.5:1", "where:city=X:1", "interest:.9"])
+    def test_other_kinds_reach_histories_and_leave_test_labels(self, logs, noise):
+        log = random_log(400, seed=4)
+        clean = logs.prepare(log, "clean")
+        noisy = logs.prepare(log, "noisy", WriteOptions(noise=noise))
+        truth = pq.read_table(noisy / "truth" / "noise.parquet").to_pylist()
+        for split in ("train", "valid"):
+            labels, before = read(noisy, split)["label"], read(clean, split)["label"]
+            planted = [row["is_noise"] for row in truth if row["split"] == split]
+            assert 0 < sum(planted) < before.count(0.0)
+            assert labels == [max(b, p) for b, p in zip(before, planted, strict=True)]
+        assert read(noisy, "test")["label"] == read(clean, "test")["label"]
+        assert read(noisy, "test")["click_history"] != read(clean, "test")["click_history"]
+        told = Manifest.load(noisy).noise
+        assert (told["planted"], told["seed"]) == (str(parse_noise(noise)), 0)
+        assert all(0 < rate < 1 for rate in told["rates"].values())
+
+    def test_rates_of_groups_have_one_form(self):
+        assert WriteOptions(noise="groups:.1,.2") == WriteOptions(noise_rates=(0.1, 0.2))
+        assert WriteOptions(noise="items:.10:.4").noise == "items:0.1:0.4"
+        with pytest.raises(NoiseError, match="One kind of noise .* Leave one of them out"):
+            WriteOptions(noise="items:.1:.4", noise_rates=(0.1,))
+
     def test_another_number_of_rates_is_an_error(self, logs):
         with pytest.raises(NoiseError, match="Expected: 2, for the groups <2, >=2"):
             logs.prepare(GOLDEN, write=WriteOptions(noise_rates=(0.1, 0.2, 0.3)))
@@ -395,6 +419,11 @@ class TestCommand:
         )
         assert done.returncode == 2
         assert "numbers in [0, 1]" in done.stderr
+        done = self.run(
+            "--spec=kuairand", "--input=x", f"--output_dir={tmp_path}/o", "--noise=items:.1"
+        )
+        assert done.returncode == 2
+        assert "Expected: items:SHARE:RATE" in done.stderr
 
     def test_an_unknown_spec_is_one_sentence(self, tmp_path):
         done = self.run("--spec=kuairant", "--input=x", f"--output_dir={tmp_path}/o")
@@ -404,6 +433,7 @@ class TestCommand:
         assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_the_real_log(kuairand_directory, tmp_path):
     target = tmp_path / "kuairand"
     log = kuairand_directory / "data"

@@ -59,6 +59,19 @@ class TestWorld:
             assert abs(noise[rows].mean() - rate) < error
             np.testing.assert_allclose(truth(simulated, "noise_rate")[groups == group], rate)
 
+    def test_noise_can_fall_with_interest(self, simulated):
+        spec = parse_spec(default_spec(4, 10))
+        falling = simulate_log(spec, SIZE, RATES, interest_noise=0.4)
+        interest = truth(falling, "interest_probability")
+        np.testing.assert_array_equal(interest, truth(simulated, "interest_probability"))
+        rate, noise = truth(falling, "noise_rate"), truth(falling, "is_noise")
+        np.testing.assert_allclose(rate, 0.4 * (1 - interest), rtol=1e-6)
+        uninterested = ~falling.clicked | noise
+        for low, high in ((0.0, 0.1), (0.1, 0.2), (0.2, 0.4)):
+            rows = uninterested & (low <= rate) & (rate < high)
+            error = 4 * np.sqrt(high * (1 - high) / rows.sum())
+            assert abs(noise[rows].mean() - rate[rows].mean()) < error
+
     def test_interest_is_a_calibrated_probability(self, simulated):
         interest = truth(simulated, "interest_probability")
         interested = simulated.clicked & ~truth(simulated, "is_noise")
@@ -269,4 +282,7 @@ class TestCommand:
         wrong = self.run(f"--output_dir={tmp_path / 'log'}", "--noise_rates=.1,1.5")
         assert wrong.returncode == 2
         assert "must be numbers in [0, 1)" in wrong.stderr
+        wrong = self.run(f"--output_dir={tmp_path / 'log'}", "--noise=items:.1:.4")
+        assert wrong.returncode == 2
+        assert "Expected: interest:RATE, or --noise_rates" in wrong.stderr
         assert list(tmp_path.iterdir()) == []

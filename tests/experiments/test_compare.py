@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -19,6 +20,7 @@ from experiments.fits import FitCache
 from experiments.models import load_model
 from experiments.plan import Settings
 from experiments.runs import TEACHER_SEED
+from experiments.studies import StudyStore
 
 ARGUMENTS = (
     "--arms=plain,clsd",
@@ -191,6 +193,26 @@ def test_every_training_click_has_a_confidence(compared, fitter, prepared):
     assert {"long_view", "like", "play_time_ms"} == set(told.satisfaction)
 
 
+@pytest.mark.parametrize("teacher", ["scores", "oof", "ema"])
+def test_confidence_is_told_whatever_the_teacher(compared, fitter, trained, prepared, teacher):
+    settings = dataclasses.replace(SETTINGS, teacher=teacher)
+    config = settings.config("clsd", "mlp", 0, prepared)
+    one = fitter(compared / "fits")
+    told, frozen = (
+        one.confidences(c) for c in (config, SETTINGS.config("clsd", "mlp", 0, prepared))
+    )
+    assert trained == [("clsd", 0)]  # stored scores are those of the plain run that is there
+    assert not [*FitCache(compared / "fits").run(config).directory.glob("*/checkpoints")]
+    np.testing.assert_array_equal(told.rows, frozen.rows)
+    if teacher == "scores":
+        np.testing.assert_allclose(told.confidence, frozen.confidence, atol=1e-3)
+    else:
+        assert 0.5 < np.corrcoef(told.confidence, frozen.confidence)[0, 1] < 0.9999
+    assert settings.config("plain", "mlp", 0, prepared) == SETTINGS.config(
+        "plain", "mlp", 0, prepared
+    )
+
+
 @pytest.mark.parametrize("arm", ["group_offset", "mixture_teacher"])
 def test_controls_correct_the_plain_model_by_group(compared, fitter, trained, prepared, arm):
     plain, control = (SETTINGS.config(name, "mlp", 0, prepared) for name in ("plain", arm))
@@ -204,8 +226,8 @@ def test_controls_correct_the_plain_model_by_group(compared, fitter, trained, pr
         assert np.all(np.diff(corrected.scores[rows][order]) >= -1e-7)
 
 
-def test_every_arm_is_tuned_by_as_many_trials(compared, fitter, trained, prepared):
-    comparison = Comparison(SETTINGS, fitter(compared / "fits"))
+def test_every_arm_is_tuned_by_as_many_trials(compared, fitter, trained, prepared, tmp_path):
+    comparison = Comparison(SETTINGS, fitter(compared / "fits"), StudyStore(tmp_path))
     tuned = {arm: comparison.tune(arm, "mlp", prepared) for arm in SETTINGS.arms}
     for best, trials in tuned.values():
         assert len(trials) == 2

@@ -53,6 +53,7 @@ def test_all_that_was_learned_goes_on(first_day, next_day, continued, train, tmp
     assert np.abs(scores_of(run) - scores_of(fresh)).max() > 0.01
 
 
+@pytest.mark.slow
 def test_killed_it_resumes_to_the_same_end(continued, train, tmp_path, monkeypatch):
     undisturbed = train(tmp_path / "undisturbed", continued)
     with monkeypatch.context() as patched, pytest.raises(Killed):

@@ -72,7 +72,7 @@ def test_an_arm_that_corrects_the_plain_model_trains_none(tmp_path):
 
 def test_the_plan_of_a_search_is_a_bound(tmp_path):
     settings = Settings(("plain", "clsd"), ("mlp",), num_seeds=5, num_trials=8, tune_seeds=2)
-    # Each arm: 8 * 2 + 5. As many teachers, but at most 9 rates * 5 seeds; plain has 9 trials.
+    # Each arm: 8 * 2 + 5. As many teachers, but at most 9 rates * 5 seeds; they have 9 trials.
     assert num_fits(settings, [tmp_path], FitCache(tmp_path)) == (21 + 21 + 21, False)
     more = dataclasses.replace(settings, num_trials=20)
-    assert num_fits(more, [tmp_path], FitCache(tmp_path)) == (45 + 23 + 45, False)
+    assert num_fits(more, [tmp_path], FitCache(tmp_path)) == (23 + 23 + 23, False)

@@ -101,6 +101,7 @@ def test_group_offset_is_the_plain_model_less_the_rates(config_of, train, encode
     assert as_served(scored, model, plain.config()) is scored
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["t_ce", "pld_style", "shuffled", "decap_style", "oracle"])
 def test_a_killed_run_resumes_to_the_same_end(method, config_of, train, tmp_path, monkeypatch):
     config = config_of(method)

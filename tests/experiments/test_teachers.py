@@ -85,6 +85,7 @@ def test_each_generation_teaches_the_next(configure, train, tmp_path):
         np.testing.assert_array_equal(scores_of(both, part), scores_of(one))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "last_steps"),
     [({"teacher": "oof", "num_folds": 2}, 30), ({"teacher": "scores", "generations": 2}, 120)],
@@ -140,7 +141,7 @@ def test_what_contradicts_itself_is_refused(fields, message):
         TrainConfig(data_dir="prepared", data="", **fields)
 
 
-@pytest.mark.parametrize("confidence", ["global", "affine"])
+@pytest.mark.parametrize("confidence", ["affine", "mixture"])
 def test_an_ema_teacher_takes_one_training_and_resumes(
     configure, train, tmp_path, monkeypatch, confidence
 ):
@@ -153,6 +154,10 @@ def test_an_ema_teacher_takes_one_training_and_resumes(
             train(tmp_path / "killed", config, checkpoint_steps=10)
     resumed = train(tmp_path / "killed", config, checkpoint_steps=10)
     np.testing.assert_array_equal(scores_of(resumed), scores_of(undisturbed))
+    table = json.loads((resumed.student / "phase.json").read_text())["confidence"]
+    if confidence == "mixture":  # planted were .05, .10, .20, .35
+        rates = [row["noise_rate"] for row in table[1:]]
+        assert rates[0] < rates[2] < rates[3] < 0.6
 
 
 def test_an_ema_teacher_is_not_served(configure, train, tmp_path):

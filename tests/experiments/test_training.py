@@ -57,7 +57,7 @@ def test_seeds_decide(plain, configure, train, tmp_path):
     assert np.abs(scores_of(other) - scores_of(plain)).max() > 0.01
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("epochs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_in_any_phase_it_resumes_to_the_same_end(
     configure, train, tmp_path, monkeypatch, epochs
 ):

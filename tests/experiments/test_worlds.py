@@ -25,9 +25,23 @@ def test_the_log_as_it_is_stands_beside_planted_noise():
     assert [world.noise_rates for world in worlds] == [(), (0.05, 0.1), (0.2,)]
 
 
+def test_each_kind_of_noise_is_a_world():
+    noise = ["groups:.05,.10", "items:.1:.4", "where:a/b=c d:.3", "interest:.4", "items:.10:.4"]
+    worlds = choose_worlds([".05,.10"], [], noise)
+    assert worlds[1] == noisy_world(".05,.1")
+    assert [(world.name, world.noise) for world in worlds[2:]] == [
+        ("noise_items_0.1_0.4", "items:0.1:0.4"),
+        ("noise_where_a_b=c_d_0.3", "where:a/b=c d:0.3"),
+        ("noise_interest_0.4", "interest:0.4"),
+    ]
+    assert not any(world.is_given for world in worlds[1:])
+    with pytest.raises(ValueError, match="a kind, a colon and its rates. Received: 'clickbait'"):
+        choose_worlds([], [], ["clickbait"])
+
+
 def test_origins_are_worlds_of_their_own():
     assert [w.name for w in choose_worlds([], ["20220430"])] == ["origin_20220430"]
-    with pytest.raises(ValueError, match=r"--noise_rates and --origins\. Leave one of them out"):
+    with pytest.raises(ValueError, match=r"--noise or --noise_rates and --origins\. Leave one"):
         choose_worlds([".1"], ["20220430"])
 
 
@@ -67,6 +81,24 @@ def test_noise_is_planted_in_the_same_rows(maker, prepared):
     written = (path / "manifest.json").stat().st_mtime_ns
     assert maker.make(noisy_world(".3")) == path
     assert (path / "manifest.json").stat().st_mtime_ns == written
+
+
+def test_a_world_of_an_earlier_version_is_known(maker, prepared):
+    """Its manifest says nothing of options that came later."""
+    path = maker.make(noisy_world(".3"))
+    text = (path / "manifest.json").read_text()
+    manifest = json.loads(text)
+    del manifest["prepared"]["write"]["noise"]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    assert maker.make(noisy_world(".3")) == path
+    (path / "manifest.json").write_text(text)
+
+
+def test_clickbait_is_planted_in_the_given_log(maker, prepared):
+    (_, world) = choose_worlds([], [], ["items:.2:.5"])
+    noise = Manifest.load(maker.make(world)).noise
+    assert noise["planted"] == "items:0.2:0.5"
+    assert all(0.02 < rate < 0.3 for rate in noise["rates"].values())
 
 
 def test_an_origin_ends_with_the_judged_day(maker, prepared):

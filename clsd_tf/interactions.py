@@ -1,0 +1,180 @@
+"""Vectors of features, one a field, and layers that let them interact."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+import tf_keras as keras
+
+from clsd_tf.embeddings import as_features
+from clsd_tf.features import ModelFeature
+
+
+@keras.saving.register_keras_serializable(package="clsd_tf")
+class FieldVectors(keras.layers.Layer):
+    """Gives every feature one vector of the same width.
+
+    An embedding of that width is taken as it is, one of another width is projected by a matrix, and
+    a number x becomes x * v with a learned v (arXiv 1810.11921, section 4.3).
+
+    Args:
+      features: the model's features.
+      dim: the width; None for the one that most embeddings have.
+
+    Input: a mapping name -> float [batch, width of the feature], numbers [batch, 1].
+    Output: float [batch, fields, dim], in the order of the features.
+    """
+
+    def __init__(self, features: Sequence[ModelFeature], dim: int | None = None, **kwargs):
+        """See the class."""
+        super().__init__(**kwargs)
+        self.features = as_features(features)
+        widths = collections.Counter(f.dim for f in self.features if f.kind == "categorical")
+        self.dim = dim or (widths.most_common(1)[0][0] if widths else 16)
+        self._projections: dict[str, tf.Variable] = {}
+
+    def build(self, input_shape: object) -> None:
+        """Creates projections where they are needed."""
+        for i, feature in enumerate(self.features):
+            numeric = feature.kind == "numeric"
+            if numeric or feature.dim != self.dim:
+                self._projections[feature.name] = self.add_weight(
+                    name=f"projection_{i}",
+                    shape=(1 if numeric else feature.dim, self.dim),
+                    # A number's vector starts as small as embeddings do.
+                    initializer="uniform" if numeric else "glorot_uniform",
+                )
+        super().build(input_shape)
+
+    def call(self, columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """See the class."""
+        vectors = []
+        for feature in self.features:
+            vector = columns[feature.name]
+            if feature.name in self._projections:
+                vector = vector @ self._projections[feature.name]
+            vectors.append(vector)
+        return tf.stack(vectors, axis=1)
+
+    def get_config(self) -> dict[str, object]:
+        """See `keras.layers.Layer`."""
+        features = [feature.get_config() for feature in self.features]
+        return {**super().get_config(), "features": features, "dim": self.dim}
+
+
+def pairwise_sum(vectors: tf.Tensor) -> tf.Tensor:
+    """Sum over all pairs of fields of their dot products: the factorization machine.
+
+        sum_{i<j} <v_i, v_j> = 1/2 * sum_d [(sum_i v_id)^2 - sum_i v_id^2]
+
+    It is computed in float32 whatever the input is: where fields are many, the two sums are close
+    to each other, and few digits would be left of their difference.
+
+    Source: arXiv 1703.04247, equation 2.
+
+    Args:
+      vectors: float [batch, fields, dim].
+
+    Returns:
+      float32 [batch, 1].
+    """
+    vectors = tf.cast(vectors, tf.float32)
+    square_of_sum = tf.square(tf.reduce_sum(vectors, axis=1))
+    sum_of_squares = tf.reduce_sum(tf.square(vectors), axis=1)
+    return 0.5 * tf.reduce_sum(square_of_sum - sum_of_squares, axis=1, keepdims=True)
+
+
+@keras.saving.register_keras_serializable(package="clsd_tf")
+class FieldAttention(keras.layers.Layer):
+    """Multi-head self-attention of fields, with a residual.
+
+        a_mk = softmax over k of <W_query e_m, W_key e_k>
+        output_m = relu(heads side by side of sum_k a_mk W_value e_k + W_residual e_m)
+
+    Source: arXiv 1810.11921, equations 5 to 8. Scores are not scaled, as there.
+
+    Args:
+      num_heads: kinds of interaction. Defaults to 2.
+      head_dim: width of each. Defaults to 16.
+
+    Input: float [batch, fields, dim].
+    Output: float [batch, fields, num_heads * head_dim].
+    """
+
+    def __init__(self, num_heads: int = 2, head_dim: int = 16, **kwargs):
+        """See the class."""
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.head_dim = head_dim
+        width = num_heads * head_dim
+        self.query = keras.layers.Dense(width, use_bias=False, name="query")
+        self.key = keras.layers.Dense(width, use_bias=False, name="key")
+        self.value = keras.layers.Dense(width, use_bias=False, name="value")
+        self.residual = keras.layers.Dense(width, use_bias=False, name="residual")
+
+    def call(self, fields: tf.Tensor) -> tf.Tensor:
+        """See the class."""
+        num_fields = fields.shape[1]
+
+        def split(vectors: tf.Tensor) -> tf.Tensor:
+            """[batch, fields, heads * head_dim] -> [batch, heads, fields, head_dim]."""
+            shape = [-1, num_fields, self.num_heads, self.head_dim]
+            return tf.transpose(tf.reshape(vectors, shape), [0, 2, 1, 3])
+
+        query, key, value = (split(layer(fields)) for layer in (self.query, self.key, self.value))
+        attention = tf.nn.softmax(tf.matmul(query, key, transpose_b=True))
+        attended = tf.transpose(tf.matmul(attention, value), [0, 2, 1, 3])
+        shape = [-1, num_fields, self.num_heads * self.head_dim]
+        return tf.nn.relu(tf.reshape(attended, shape) + self.residual(fields))
+
+    def get_config(self) -> dict[str, object]:
+        """See `keras.layers.Layer`."""
+        return {**super().get_config(), "num_heads": self.num_heads, "head_dim": self.head_dim}
+
+
+@keras.saving.register_keras_serializable(package="clsd_tf")
+class BilinearFusion(keras.layers.Layer):
+    """Bilinear form of two vectors, in heads: sum_h a_h^T W_h b_h.
+
+    Each head sees its own part of either vector: the parameters are `num_heads` times fewer.
+
+    Source: arXiv 2304.00902, equations 9 to 11, without the linear terms.
+
+    Args:
+      num_heads: has to divide both widths. Defaults to 1.
+
+    Input: two float tensors, [batch, width] and [batch, other width].
+    Output: float [batch, 1].
+    """
+
+    def __init__(self, num_heads: int = 1, **kwargs):
+        """See the class."""
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+
+    def build(self, input_shape: Sequence[tf.TensorShape]) -> None:
+        """Creates the matrices."""
+        widths = [shape[-1] for shape in input_shape]
+        if any(width % self.num_heads for width in widths):
+            raise ValueError(
+                "`num_heads` must divide the widths of both streams. Received: "
+                f"num_heads={self.num_heads}, widths {widths[0]} and {widths[1]}."
+            )
+        parts = [width // self.num_heads for width in widths]
+        self.kernel = self.add_weight(name="kernel", shape=(self.num_heads, *parts))
+        super().build(input_shape)
+
+    def call(self, vectors: Sequence[tf.Tensor]) -> tf.Tensor:
+        """See the class."""
+        one, other = (
+            tf.reshape(vector, [-1, self.num_heads, vector.shape[-1] // self.num_heads])
+            for vector in vectors
+        )
+        mapped = tf.einsum("bhi,hij->bhj", one, self.kernel)
+        return tf.reduce_sum(mapped * other, axis=[1, 2])[:, tf.newaxis]
+
+    def get_config(self) -> dict[str, object]:
+        """See `keras.layers.Layer`."""
+        return {**super().get_config(), "num_heads": self.num_heads}
