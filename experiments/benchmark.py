@@ -20,7 +20,7 @@ from absl import flags
 
 from data_pipeline.cli import run_main, steps, write_results
 
-STAGES = ("read", "train")
+STAGES = ("read", "train", "prepare", "serve", "memory", "startup", "growth")
 
 _ONLY = flags.DEFINE_list("only", list(STAGES), f"Stages, by default all: {', '.join(STAGES)}.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Directory of table, results and data.")
