@@ -15,6 +15,8 @@ MAINS = {
     "clsd-deploy": "experiments.deploy",
     "clsd-table-storage": "experiments.table_storage",
     "clsd-simulate-online": "experiments.simulate_online",
+    "clsd-benchmark": "experiments.benchmark",
+    "clsd-benchmark-environments": "experiments.benchmark_environments",
 }
 
 setup(
@@ -24,7 +26,10 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["clsd_tf*", "data_pipeline*", "experiments*"]),
-    package_data={"data_pipeline": ["datasets/*.toml"]},
+    package_data={
+        "data_pipeline": ["datasets/*.toml"],
+        "experiments.benchmarks": ["requirements/*.txt"],
+    },
     python_requires=">=3.11,<3.13",
     install_requires=[
         "absl-py>=2.1,<3",

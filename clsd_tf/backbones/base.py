@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.embeddings import FusedEmbedding, as_features, mean_pool
+from clsd_tf.embeddings import EmbeddedColumns, FusedEmbedding, as_features, mean_pool
 from clsd_tf.features import ModelFeature
 from clsd_tf.linear import SumsFirst
 
@@ -72,10 +72,14 @@ class Backbone(keras.Model, abc.ABC):
         self, inputs: Mapping[str, tf.Tensor], embedded: Mapping[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
         """Averages each list over its elements: all vectors are float [batch, dim] then."""
-        return {
-            name: vector if vector.shape.rank == 2 else mean_pool(vector, inputs[name])
+        pooled = {
+            name: mean_pool(vector, inputs[name])
             for name, vector in embedded.items()
+            if vector.shape.rank != 2
         }
+        if isinstance(embedded, EmbeddedColumns):
+            return embedded.replaced(pooled)
+        return {**embedded, **pooled}
 
     def columns(
         self, inputs: Mapping[str, tf.Tensor], vectors: Mapping[str, tf.Tensor]
@@ -92,7 +96,15 @@ class Backbone(keras.Model, abc.ABC):
         self, inputs: Mapping[str, tf.Tensor], vectors: Mapping[str, tf.Tensor]
     ) -> tf.Tensor:
         """Puts all features side by side: float [batch, width]. `vectors` are [batch, dim]."""
-        return tf.concat([*self.columns(inputs, vectors).values()], axis=1)
+        columns = self.columns(inputs, vectors)
+        parts = {(name,): part for name, part in columns.items()} | getattr(vectors, "runs", {})
+        names, chosen = [*columns], []
+        while names:
+            # The longest of what begins here, so that least is put together.
+            run = max((run for run in parts if run == tuple(names[: len(run)])), key=len)
+            chosen.append(parts[run])
+            names = names[len(run) :]
+        return tf.concat(chosen, axis=1)
 
     def get_config(self) -> dict[str, object]:
         """See `keras.Model`."""
