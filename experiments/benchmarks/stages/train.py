@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from clsd_tf.backbones import backbone_names
-from experiments.benchmarks.click_log import make_arrays
+from experiments.benchmarks.click_log import make_arrays, make_prepared
 from experiments.benchmarks.contenders import OURS, Comparison, Contender, Target
 from experiments.benchmarks.floors import MachineRates, dense_floor, stack_multiplications
 from experiments.benchmarks.settings import Settings
@@ -40,6 +40,7 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
         options = {**base, "backbone": backbone, "lists": backbone == "din", "sizes": None}
         yield _as_documented(settings, options)
     yield _taught(settings, {**base, "backbone": "dcn_v2", "lists": False, "sizes": None})
+    yield _whole_job(settings)
     for rows, bound in _OPTIMIZER_TARGETS:
         options = {**base, "backbone": "dcn_v2", "lists": False, "sizes": None}
         options["cardinality"] = max(base["cardinality"], rows // settings.size.categorical)
@@ -110,6 +111,36 @@ def _taught(settings: Settings, options: dict[str, object]) -> Comparison:
         ),
         tuple(Target(name, "plain", bound, "at most") for name, bound in bounds.items()),
     )
+
+
+def _whole_job(settings: Settings) -> Comparison:
+    """From prepared shards to a finished run, validation and checkpoints included."""
+    base = {
+        "prepared": str(make_prepared(settings.data, settings.size)),
+        "rows": settings.size.rows,
+        "batch_size": settings.batch_size,
+    }
+    configs = {
+        "plain": {"method": "plain"},
+        "clsd": {"method": "clsd"},
+        "clsd, a quarter for the teacher": {"method": "clsd", "teacher_fraction": 0.25},
+        "clsd, EMA teacher": {
+            "method": "clsd",
+            "teacher": "ema",
+            "options": {"confidence": "affine"},
+        },
+    }
+    contenders = [
+        Contender(
+            name,
+            "own_job",
+            {**base, "config": config, "model_dir": str(settings.directory / "jobs" / str(place))},
+        )
+        for place, (name, config) in enumerate(configs.items())
+    ]
+    targets = [Target(name, "plain") for name in configs if name != "plain"]
+    targets[0] = Target("clsd", "plain", 2.3, "at most")
+    return Comparison("train", "whole job", tuple(contenders), tuple(targets))
 
 
 def _optimizers(settings: Settings, options: dict[str, object], bound: float) -> Comparison:
