@@ -3,6 +3,7 @@
 from setuptools import find_packages, setup
 
 MAINS = {
+    "clsd-spec": "data_pipeline.spec",
     "clsd-prepare": "data_pipeline.prepare",
     "clsd-simulate": "data_pipeline.simulate",
     "clsd-train": "experiments.train",

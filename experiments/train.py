@@ -56,7 +56,7 @@ _CONFIDENCE = flags.DEFINE_enum(
     "confidence",
     None,
     ["global", "affine", "mixture", "multi_granularity"],
-    "Confidence function; clsd has 'multi_granularity'.",
+    "Confidence function; clsd has 'mixture'.",
 )
 _CONFIDENCE_OPTIONS = flags.DEFINE_string(
     "confidence_options",
