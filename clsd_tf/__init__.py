@@ -89,6 +89,8 @@ _MODULE_OF = {
     "StoredScores": "teachers",
     "StepCheckpoint": "callbacks",
     "export_model": "export",
+    "TableStorage": "storage",
+    "rows_touched": "storage",
 }
 
 __all__ = [*_MODULE_OF]

@@ -18,8 +18,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 
 import grpc
-from tensorflow.core.example import example_pb2
-from tensorflow.core.framework import tensor_pb2, types_pb2
+import tensorflow as tf
 from tensorflow_serving.apis import (
     classification_pb2,
     inference_pb2,
@@ -34,9 +33,9 @@ Row = Mapping[str, object]
 _REGRESS, _CLASSIFY = "tensorflow/serving/regress", "tensorflow/serving/classify"
 
 
-def to_example(row: Row) -> example_pb2.Example:
+def to_example(row: Row) -> tf.train.Example:
     """A row as a `tf.train.Example`; what is missing is not in it."""
-    example = example_pb2.Example()
+    example = tf.train.Example()
     for name, value in row.items():
         values = value if isinstance(value, list) else [value]
         if not values:
@@ -103,10 +102,9 @@ class GrpcClient:
         """The same by Predict, which takes serialized Examples, each of them whole."""
         request = predict_pb2.PredictRequest(model_spec=self._spec("serving_default"))
         whole = [to_example({**context, **row}).SerializeToString() for row in examples]
-        tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=whole)
-        tensor.tensor_shape.dim.add(size=len(whole))
-        request.inputs["inputs"].CopyFrom(tensor)
-        return list(self._stub.Predict(request, self._timeout).outputs["outputs"].float_val)
+        request.inputs["inputs"].CopyFrom(tf.make_tensor_proto(whole))
+        answer = self._stub.Predict(request, self._timeout)
+        return tf.make_ndarray(answer.outputs["outputs"]).tolist()
 
     def _spec(self, signature: str) -> model_pb2.ModelSpec:
         spec = model_pb2.ModelSpec(name=self._model, signature_name=signature)

@@ -70,7 +70,7 @@ def server(shop_export):
 
 def test_all_calls_give_the_scores_of_the_model(client, server, shop_model, shop_encoder):
     address, servicer = server
-    asked = client.GrpcClient(address, "shop", label="canary")
+    asked = client.GrpcClient(address, "shop", label="canary", timeout=120.0)
     rows = [{**ONCE, **candidate} for candidate in CANDIDATES]
     expected = tf.sigmoid(shop_model.backbone(features_of(shop_encoder, rows))).numpy()
     once = {name: value for name, value in ONCE.items() if name != "segment"}
@@ -83,7 +83,7 @@ def test_all_calls_give_the_scores_of_the_model(client, server, shop_model, shop
 
 
 def test_a_bad_request_is_an_invalid_argument(client, server):
-    asked = client.GrpcClient(server[0], "shop")
+    asked = client.GrpcClient(server[0], "shop", timeout=120.0)
     with pytest.raises(grpc.RpcError) as caught:
         asked.regress({"user_id": "seven"}, CANDIDATES)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
@@ -92,7 +92,9 @@ def test_a_bad_request_is_an_invalid_argument(client, server):
 
 def test_the_sample_of_an_export_can_be_sent(client, server, shop_export):
     sample = json.loads((shop_export / "assets.extra" / SAMPLES).read_text())
-    scores = client.GrpcClient(server[0], "shop").regress(sample["context"], sample["examples"])
+    scores = client.GrpcClient(server[0], "shop", timeout=120.0).regress(
+        sample["context"], sample["examples"]
+    )
     assert len(scores) == 3
     assert all(0 < score < 1 for score in scores)
 
