@@ -88,6 +88,13 @@ _MODULE_OF = {
     "EMATeacher": "ema",
     "StoredScores": "teachers",
     "StepCheckpoint": "callbacks",
+    "ConfidenceMonitor": "callbacks_monitoring",
+    "GroupedValidation": "callbacks_monitoring",
+    "Throughput": "callbacks_monitoring",
+    "BestExport": "callbacks_control",
+    "EarlyStoppingOnMean": "callbacks_control",
+    "NaNStop": "callbacks_control",
+    "TeacherRefresh": "callbacks_control",
     "export_model": "export",
 }
 
