@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import time
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -111,7 +112,7 @@ class GroupedValidation(keras.callbacks.Callback):
         data: tf.data.Dataset,
         user_key: str = USER,
         group_key: str | None = None,
-        weighting: str = "impressions",
+        weighting: Literal["impressions", "clicks", "uniform"] = "impressions",
     ):
         """See the class."""
         super().__init__()

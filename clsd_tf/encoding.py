@@ -26,7 +26,7 @@ from clsd_tf.vocabulary import Vocabulary
 
 INT_MISSING = -(2**63)
 _DTYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
-_MISSING = {"string": "", "int": INT_MISSING, "float": float("nan")}
+_MISSING: dict[str, str | int | float] = {"string": "", "int": INT_MISSING, "float": float("nan")}
 _SPEC, _TABLES, _VOCABULARIES = "spec.toml", "encoding.json", "vocab"
 
 
@@ -201,7 +201,7 @@ class Encoder(tf.Module):
     def vocabulary(self, column: ColumnSpec) -> list[str | int]:
         """Raw values that the vocabulary of a column holds, most frequent first."""
         tokens = self._vocabularies[column.name].tokens()
-        return [int(token) for token in tokens] if column.type == "int" else tokens
+        return [int(token) if column.type == "int" else token for token in tokens]
 
     def boundaries(self, column: ColumnSpec) -> list[float]:
         """Rising bucket boundaries of a column, declared or learned."""

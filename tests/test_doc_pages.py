@@ -10,7 +10,7 @@ import pytest
 from clsd_tf import backbones
 
 DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
-PAGES = ["keras_models", "callbacks", "retrieval"]
+PAGES = ["keras_models", "callbacks", "retrieval", "multi_label"]
 
 
 def python_of(page: str) -> str:
