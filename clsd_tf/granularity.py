@@ -1,4 +1,4 @@
-"""The confidence function `multi_granularity`: was a click meant, and how does it stand among all?"""
+"""The confidence function `multi_granularity`: was a click meant, and how does it stand?"""
 
 from __future__ import annotations
 

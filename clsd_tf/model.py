@@ -156,7 +156,7 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
         for name in ("metrics", "weighted_metrics"):
             check_keras_2(tf.nest.flatten(kwargs.get(name)), name)
         kwargs.setdefault("weighted_metrics", [])  # Keras warns of weights without it
-        super().compile(optimizer=optimizer or default_optimizer(self._learners), **kwargs)
+        super().compile(optimizer=optimizer or default_optimizer(self.learners), **kwargs)
 
     def call(self, features: Features, training: bool | None = None) -> tf.Tensor:
         """Returns probabilities, float32 [batch]; `output_meaning` says of what."""
@@ -203,7 +203,7 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
             if self.backbone.losses:
                 penalty = tf.add_n(self.backbone.losses)
                 total += tf.nn.scale_regularization_loss(penalty)
-        learned = [v for layer in self._learners for v in layer.trainable_variables]
+        learned = [v for layer in self.learners for v in layer.trainable_variables]
         self.optimizer.minimize(total, learned, tape=tape)
         if self.objective is not None:
             self.objective.step.assign_add(1)
@@ -248,8 +248,8 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
         return cls(**{**config, **layers})
 
     @property
-    def _learners(self) -> list[keras.layers.Layer]:
-        """What a train step changes."""
+    def learners(self) -> list[keras.layers.Layer]:
+        """Layers whose weights the optimizer changes."""
         return [layer for layer in (self.backbone, self.objective) if layer is not None]
 
     def _teach(self, features: Features, labels: tf.Tensor) -> Lesson:

@@ -35,7 +35,7 @@ def online_confidence(
     if isinstance(confidence, ConfidenceFunction) and confidence.needs_held_out:
         raise ValueError(
             "An EMA teacher is not there yet when confidence is fitted on held-out rows. "
-            f"Received: {confidence.name!r}. Expected: 'global', {', '.join(map(repr, _ONLINE))} by "
-            "name, or another function that learns while the student trains."
+            f"Received: {confidence.name!r}. Expected: 'global', {', '.join(map(repr, _ONLINE))} "
+            "by name, or another function that learns while the student trains."
         )
     return confidence
