@@ -32,6 +32,7 @@ class HeldOutFits:
     num_groups: int
     group_key: str
     calibrated: tf.Variable
+    _confidence_metric: keras.metrics.Metric
 
     @property
     def progressive_clicks(self) -> ScoredClicks:
