@@ -51,6 +51,7 @@ setup(
         "spark": ["pyspark>=4.0,<5"],
         "report": ["matplotlib>=3.10,<4", "optuna>=4.5,<5"],
         "serving": ["tensorflow-serving-api>=2.21,<2.22"],
+        "docs": ["mkdocs>=1.6,<2", "mkdocstrings[python]>=1,<2"],
         "dev": [
             "build>=1.2,<2",
             "import-linter>=2.3,<3",
@@ -58,6 +59,7 @@ setup(
             "onnxruntime>=1.32,<2",
             "openvino>=2026.4,<2027",
             "optuna>=4.5,<5",
+            "mypy>=2.4,<3",
             "pytest>=9,<10",
             "pytest-xdist>=3.8,<4",
             "pyyaml>=6,<7",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
@@ -213,7 +214,7 @@ def mean_pool(vectors: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
 
 
 def as_features(
-    features: Sequence[ModelFeature | Mapping[str, object]],
+    features: Sequence[ModelFeature | Mapping[str, Any]],
 ) -> tuple[ModelFeature, ...]:
     """Features, also from the plain values that `get_config` stores."""
     return tuple(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 import tensorflow as tf
 import tf_keras as keras
@@ -12,7 +13,7 @@ from clsd_tf.compat import use_keras_2
 use_keras_2()
 import tensorflow_recommenders as tfrs  # noqa: E402
 
-LearningRate = float | keras.optimizers.schedules.LearningRateSchedule
+LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")

@@ -104,7 +104,7 @@ def stored_tables(
     }
     for layer in layers:
         by_dim = {t.shape[1]: compact[t.ref()] for t in layer.embedding_variables}
-        layer.lookup = lambda dim, rows, by_dim=by_dim: by_dim[dim](rows)
+        layer.lookup = lambda dim, rows, by_dim=by_dim: by_dim[dim](rows)  # type: ignore
     try:
         kept = [weight for weight in weights if weight.ref() not in compact]
         yield kept + [variable for table in compact.values() for variable in table.variables]

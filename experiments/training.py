@@ -28,7 +28,12 @@ from data_pipeline.reader import make_dataset, steps_per_epoch
 from experiments.arms import get_arm
 from experiments.models import build_ema_teacher, build_model, load_model, save_model
 from experiments.monitoring import EpochLogs, ProgressBar, StepSummaries
-from experiments.objectives import build_objective, own_columns, without_satisfaction
+from experiments.objectives import (
+    build_objective,
+    further_labels,
+    own_columns,
+    without_satisfaction,
+)
 from experiments.runs import PHASE_RESULT, TEACHER_SEED, Run, TrainConfig
 from experiments.scoring import score_with
 
@@ -282,7 +287,7 @@ def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
                 seed=config.seed,
                 epochs=epoch + 1,
                 skip_batches=epoch * whole + done_in_epoch,
-                extra_columns=own_columns(model, config),
+                extra_columns=(*own_columns(model, config), *further_labels(model)),
                 without_fold=phase.without_fold,
                 scores=phase.scores,
             ).take(steps - done_in_epoch)

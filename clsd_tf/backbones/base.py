@@ -56,6 +56,13 @@ class Backbone(keras.Model, abc.ABC):
 
     def call(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """See the class. Raises ValueError where a feature is missing."""
+        vector = self.represent(*self.embed(inputs))
+        return tf.squeeze(self.head(vector), axis=-1)
+
+    def embed(
+        self, inputs: Mapping[str, tf.Tensor]
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Returns the arguments of `represent`: the features alone, and their embeddings."""
         missing = [feature.name for feature in self.features if feature.name not in inputs]
         if missing:
             raise ValueError(
@@ -64,9 +71,7 @@ class Backbone(keras.Model, abc.ABC):
                 "and for the elements of a list; the feature itself has to be there."
             )
         inputs = {feature.name: inputs[feature.name] for feature in self.features}
-        embedded = {} if self.embedding is None else self.embedding(inputs)
-        vector = self.represent(inputs, embedded)
-        return tf.squeeze(self.head(vector), axis=-1)
+        return inputs, {} if self.embedding is None else self.embedding(inputs)
 
     def pool(
         self, inputs: Mapping[str, tf.Tensor], embedded: Mapping[str, tf.Tensor]
