@@ -3,13 +3,18 @@ r"""Scores a data set once with the model of a run, so that it can teach at no f
 python -m experiments.score --model_dir=runs/plain --data_dir=prepared
 python -m experiments.train --data_dir=prepared --model_dir=runs/clsd --teacher=scores \
     --scores_dir=runs/plain/scores
+python -m experiments.score --model_dir=runs/clsd --splits=train
 
 Writes the logit of every row beside the shards, one file a shard, in <model_dir>/scores. A pass
 that was interrupted goes on with the next shard when the same command is given again.
+
+Of a run with a confidence function it also writes what its student was told of each click, one row
+a click: <model_dir>/scores/confidences/<split>.parquet (docs/confidences.md).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import time
 
@@ -42,10 +47,19 @@ def main(argv: list[str]) -> None:
     output = pathlib.Path(_OUTPUT_DIR.value or run.directory / "scores")
 
     load_tensorflow()
+    import tensorflow as tf
+
+    from experiments.click_confidences import has_confidence, write_confidences
     from experiments.scoring import score_with
 
+    tf.get_logger().setLevel("ERROR")  # it warns of optimizers, which nothing here needs
     started = time.monotonic()
     scores = score_with(run, config, ["student"], _SPLITS.value, output, data_dir)
+    config = dataclasses.replace(config, data_dir=str(data_dir))
+    confidences = []
+    if has_confidence(config):
+        for split in _SPLITS.value:
+            confidences.append(write_confidences(run, config, split, output / "confidences"))
     write_results(
         output / "results.json",
         config={
@@ -57,6 +71,7 @@ def main(argv: list[str]) -> None:
             "rows": sum(file.rows for file in scores.files),
             "files": len(scores.files),
             "model": scores.model,
+            "confidences": confidences,
             "seconds": round(time.monotonic() - started, 1),
         },
     )
