@@ -3,6 +3,7 @@
 from setuptools import find_packages, setup
 
 MAINS = {
+    "clsd-spec": "data_pipeline.spec",
     "clsd-prepare": "data_pipeline.prepare",
     "clsd-simulate": "data_pipeline.simulate",
     "clsd-train": "experiments.train",
@@ -13,6 +14,7 @@ MAINS = {
     "clsd-demo": "experiments.demo",
     "clsd-deploy": "experiments.deploy",
     "clsd-table-storage": "experiments.table_storage",
+    "clsd-simulate-online": "experiments.simulate_online",
     "clsd-benchmark": "experiments.benchmark",
     "clsd-benchmark-environments": "experiments.benchmark_environments",
 }

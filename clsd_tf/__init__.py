@@ -49,6 +49,7 @@ _MODULE_OF = {
     "combine": "confidence",
     "OnlineAffineConfidence": "online_affine",
     "OnlineMixtureConfidence": "online_mixture",
+    "OnlineMultiGranularityConfidence": "granularity",
     "get_confidence": "confidence",
     "register_confidence": "confidence",
     "RunningClickMoments": "running_moments",
@@ -88,6 +89,8 @@ _MODULE_OF = {
     "StoredScores": "teachers",
     "StepCheckpoint": "callbacks",
     "export_model": "export",
+    "TableStorage": "storage",
+    "rows_touched": "storage",
 }
 
 __all__ = [*_MODULE_OF]

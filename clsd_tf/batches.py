@@ -9,8 +9,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.features import GROUP, LABEL, ROW, TEACHER_LOGIT, USER, WEIGHT
+from clsd_tf.folding import check_is_logit
 
 Features = Mapping[str, tf.Tensor]
+# Name of features that are one tensor and no dict.
+BARE = "_inputs"
 _NO_INPUTS = frozenset({LABEL, WEIGHT, GROUP, USER, ROW, TEACHER_LOGIT})
 
 
@@ -18,19 +21,22 @@ def unpack_batch(data: tuple) -> tuple[Features, tf.Tensor, tf.Tensor | None]:
     """Checks a batch of (features, label) or (features, label, weight).
 
     Returns:
-      Features as given; label and weight as float32 [batch], weight None if there is none.
+      Features as given, one tensor as a dict of it; label and weight as float32 [batch], weight
+      None if there is none.
 
     Raises:
       ValueError: it is something else.
     """
     parts = data if isinstance(data, tuple | list) else (data,)
-    if len(parts) not in (2, 3) or not isinstance(parts[0], Mapping) or parts[1] is None:
+    if len(parts) not in (2, 3) or isinstance(parts[0], tuple | list) or parts[1] is None:
         received = ", ".join(type(part).__name__ for part in parts)
         raise ValueError(
             "Batches must be (features, label) or (features, label, weight), with features a "
-            f"dict of tensors. Received: ({received})."
+            f"dict of tensors, or one tensor. Received: ({received})."
         )
     features, labels, *rest = parts
+    if not isinstance(features, Mapping):
+        features = {BARE: features}
     weight = rest[0] if rest else None
     return features, _float_vector(labels), None if weight is None else _float_vector(weight)
 
@@ -38,18 +44,32 @@ def unpack_batch(data: tuple) -> tuple[Features, tf.Tensor, tf.Tensor | None]:
 def logits_of(
     layer: keras.layers.Layer, features: Features, *, training: bool | None = False
 ) -> tf.Tensor:
-    """Applies a backbone to the features: float32 logits [batch]."""
-    return _float_vector(layer(inputs_of(layer, features), training=training))
+    """Applies a backbone to the features: float32 logits [batch].
+
+    Raises:
+      ValueError: the output is not one logit for each example.
+    """
+    outputs = layer(inputs_of(layer, features), training=training)
+    check_is_logit(outputs, layer)
+    return _float_vector(outputs)
 
 
-def inputs_of(layer: keras.layers.Layer, features: Features) -> dict[str, tf.Tensor]:
+def inputs_of(layer: keras.layers.Layer, features: Features) -> dict[str, tf.Tensor] | tf.Tensor:
     """What a layer is given of the features.
 
     Reserved entries, such as group and user, are kept from it, unless its attribute
-    `reserved_inputs` names them: functional models warn of inputs that they do not know.
+    `reserved_inputs` names them: functional models warn of inputs that they do not know. What is
+    left is given as it is if it was one tensor, or if the layer is a sequential model that begins
+    with an `Input`, which has no names.
     """
+    if not isinstance(features, Mapping):
+        return features
     kept_back = _NO_INPUTS.difference(getattr(layer, "reserved_inputs", ()))
-    return {name: values for name, values in features.items() if name not in kept_back}
+    inputs = {name: values for name, values in features.items() if name not in kept_back}
+    begins_with_input = isinstance(layer, keras.Sequential) and layer.inputs
+    if len(inputs) == 1 and (BARE in inputs or begins_with_input):
+        return next(iter(inputs.values()))
+    return inputs
 
 
 def groups_of(
@@ -59,6 +79,7 @@ def groups_of(
 
     Raises:
       ValueError: there are several groups, and the features do not hold `group_key`.
+      tf.errors.InvalidArgumentError: a group is out of range, when the batch is computed.
     """
     if num_groups == 1:
         return tf.zeros_like(labels, tf.int64)
@@ -68,7 +89,18 @@ def groups_of(
             f"{', '.join(features)}. Expected: '{group_key}', int [batch] in [0, {num_groups}). "
             "Add it to the data set, or set `group_key`."
         )
-    return tf.reshape(tf.cast(features[group_key], tf.int64), [-1])
+    groups = tf.reshape(tf.cast(features[group_key], tf.int64), [-1])
+    check = tf.debugging.Assert(
+        tf.reduce_all((groups >= 0) & (groups < num_groups)),
+        [
+            f"A user group is out of range. Expected: `{group_key}` in [0, {num_groups}). Count "
+            "groups from 0 and set `num_groups` to their number. Received, from and to:",
+            tf.reduce_min(groups),
+            tf.reduce_max(groups),
+        ],
+    )
+    with tf.control_dependencies([] if check is None else [check]):
+        return tf.identity(groups)
 
 
 def score_batches(

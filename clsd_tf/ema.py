@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.batches import Features, inputs_of
 from clsd_tf.distributed import all_gather, update_together
-from clsd_tf.embeddings import FusedEmbedding
+from clsd_tf.embeddings import embeddings_of
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
@@ -69,10 +70,10 @@ class EMATeacher(keras.layers.Layer):
         # Logarithm of the product of all decays so far; float64, because it grows without end and
         # small differences of it count.
         self._log_decay = self._add_state("log_decay", (), tf.float64)
-        # For each table, `_log_decay` as it was when each row was averaged last.
+        # For each table, `log_decay` as it was when each row was averaged last.
         self._row_log_decays = [
             self._add_state("row_log_decay", (rows,), tf.float64)
-            for embedding in _embeddings(backbone)
+            for embedding in embeddings_of(backbone)
             for rows in embedding.table_rows
         ]
 
@@ -102,7 +103,7 @@ class EMATeacher(keras.layers.Layer):
         _check_alike(self.backbone, student)
         state = [self.step, self._log_decay, *self._row_log_decays]
         weights = (self.backbone.weights, student.weights)
-        read = [rows for e in _embeddings(self.backbone) for rows in e.rows_read(inputs)]
+        read = [rows for e in embeddings_of(self.backbone) for rows in e.rows_read(inputs)]
         # Replicas stay alike: each averages the rows that any of them reads.
         update_together(self._follow, state, *weights, [all_gather(rows) for rows in read])
 
@@ -118,6 +119,34 @@ class EMATeacher(keras.layers.Layer):
             kept = tf.cast(kept, mine.dtype)[:, tf.newaxis]
             mine.assign(theirs + kept * (mine - theirs))
             log_decays.assign(tf.fill(log_decays.shape, tf.convert_to_tensor(self._log_decay)))
+
+    def go_on_from(
+        self,
+        old: EMATeacher,
+        student: keras.layers.Layer,
+        rows: Sequence[tuple[np.ndarray, np.ndarray]],
+    ) -> None:
+        """Takes over the place in time of a teacher whose tables had fewer rows.
+
+        The weights of its backbone are taken over before; rows that it did not have begin as the
+        student's do.
+
+        Args:
+          old: the other teacher.
+          student: that is followed.
+          rows: for each table, rows of the old one and where they are now.
+        """
+        self.step.assign(old.step)
+        self._log_decay.assign(old._log_decay)
+        for place, before, log_decays, (of_old, of_new) in zip(
+            self._tables(), old._row_log_decays, self._row_log_decays, rows, strict=True
+        ):
+            mine, theirs = self.backbone.weights[place], student.weights[place]
+            fresh = np.setdiff1d(np.arange(mine.shape[0]), of_new)
+            mine.scatter_update(tf.IndexedSlices(tf.gather(theirs, fresh), fresh))
+            decays = np.full(mine.shape[0], float(old._log_decay))  # fresh rows are of this step
+            decays[of_new] = before.numpy()[of_old]
+            log_decays.assign(decays)
 
     def _follow(
         self,
@@ -150,7 +179,7 @@ class EMATeacher(keras.layers.Layer):
     def _tables(self) -> list[int]:
         """Places of the tables of embeddings among the weights."""
         places = {weight.ref(): place for place, weight in enumerate(self.backbone.weights)}
-        embeddings = _embeddings(self.backbone)
+        embeddings = embeddings_of(self.backbone)
         return [places[table.ref()] for e in embeddings for table in e.embedding_variables]
 
     def get_config(self) -> dict[str, object]:
@@ -172,10 +201,6 @@ class EMATeacher(keras.layers.Layer):
         return self.add_weight(
             name=name, shape=shape, dtype=dtype, initializer="zeros", trainable=False
         )
-
-
-def _embeddings(layer: keras.layers.Layer) -> list[FusedEmbedding]:
-    return [part for part in (layer, *layer.submodules) if isinstance(part, FusedEmbedding)]
 
 
 def _average_rows(

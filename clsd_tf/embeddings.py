@@ -102,6 +102,16 @@ class FusedEmbedding(keras.layers.Layer):
         """Number of rows of each of `embedding_variables`, also before they exist."""
         return [rows for _, rows in self._rows]
 
+    @property
+    def segments(self) -> list[dict[str, tuple[int, int]]]:
+        """For each of `embedding_variables`: table of a column -> its first row, number of rows."""
+        offsets = dict(self._offsets)
+        found = []
+        for _, columns in self._columns:
+            rows = {column.table: column.cardinality for column in reversed(columns)}
+            found.append({table: (offsets[table], size) for table, size in rows.items()})
+        return found
+
     def rows_read(self, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
         """Rows of each of `embedding_variables` that `call` reads: int64 [ids], with repeats."""
         rows = {dim: self._rows_of(columns, inputs) for dim, columns in self._columns}
@@ -164,6 +174,11 @@ class FusedEmbedding(keras.layers.Layer):
             "features": [feature.get_config() for feature in self.features],
             "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
         }
+
+
+def embeddings_of(layer: keras.layers.Layer) -> list[FusedEmbedding]:
+    """The fused embeddings in a layer, itself included."""
+    return [part for part in (layer, *layer.submodules) if isinstance(part, FusedEmbedding)]
 
 
 def _width(columns: Sequence[ModelFeature]) -> int:

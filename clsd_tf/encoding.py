@@ -198,9 +198,9 @@ class Encoder(tf.Module):
         first = ["other"] if group.encoding == "identity" else []
         return first + [str(i) for i in range(self.num_groups - len(first))]
 
-    def vocabulary(self, column: ColumnSpec) -> list[str | int]:
-        """Raw values that the vocabulary of a column holds, most frequent first."""
-        tokens = self._vocabularies[column.name].tokens()
+    def frequent_values(self, column: ColumnSpec, count: int) -> list[str | int]:
+        """The `count` most frequent raw values that the vocabulary of a column holds."""
+        tokens = self._vocabularies[column.name].first(count)
         return [int(token) for token in tokens] if column.type == "int" else tokens
 
     def boundaries(self, column: ColumnSpec) -> list[float]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tensorflow as tf
 import tf_keras as keras
 
+# Operations that change nothing but shape and type.
+_SHAPING = ("Identity", "Reshape", "Squeeze", "ExpandDims", "Cast", "StridedSlice")
 _SQUASHING = (
     keras.activations.sigmoid,
     keras.activations.hard_sigmoid,
@@ -33,6 +36,40 @@ def check_maps_to_logit(layer: object, argument: str) -> None:
             f"`{argument}` must give one logit for each example. Received: a last layer with "
             f"units={head.units}. Expected: units=1."
         )
+
+
+def check_is_logit(outputs: object, layer: keras.layers.Layer) -> None:
+    """Raises ValueError unless the `outputs` of `layer` may be logits, [batch] or [batch, 1].
+
+    While a graph is built, the operation behind them is looked at too: a sigmoid in the `call` of a
+    model of one's own would otherwise be applied twice, and the loss would be quietly wrong.
+    """
+    if not tf.is_tensor(outputs):
+        raise ValueError(
+            f"The backbone `{layer.name}` must give one tensor of logits. Received: "
+            f"{type(outputs).__name__}. Expected: float [batch] or [batch, 1]. Wrap it in a model "
+            "that returns the click's logit alone."
+        )
+    if outputs.shape.rank not in (None, 1) and outputs.shape[1:].as_list() not in ([1], [None]):
+        raise ValueError(
+            f"The backbone `{layer.name}` must give one logit for each example. Received: shape "
+            f"{tuple(outputs.shape)}. Expected: [batch] or [batch, 1]. End it in a Dense(1) "
+            "without activation."
+        )
+    activation = None if tf.executing_eagerly() else _squashed_by(outputs)
+    if activation is not None:
+        raise ValueError(
+            f"The backbone `{layer.name}` must give logits. Received: the output of a "
+            f"{activation}. Leave it out; the model applies the sigmoid."
+        )
+
+
+def _squashed_by(outputs: tf.Tensor) -> str | None:
+    """Name of the operation that makes `outputs`, a tensor of a graph, if they are no logits."""
+    operation = outputs.op
+    while operation.type in _SHAPING and operation.inputs:
+        operation = operation.inputs[0].op
+    return operation.type if operation.type in ("Sigmoid", "Softmax", "Tanh") else None
 
 
 def fold_affine(layer: keras.layers.Layer, scale: float, bias: float) -> None:

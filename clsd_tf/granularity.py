@@ -1,41 +1,35 @@
-"""The confidence function `multi_granularity`: how likely was a click meant, and how strongly."""
+"""The confidence function `multi_granularity`: was a click meant, and how does it stand?"""
 
 from __future__ import annotations
 
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.confidence_base import register_confidence
+from clsd_tf.confidence_base import ConfidenceFunction, register_confidence
 from clsd_tf.group_head import positive_sigmoid
 from clsd_tf.mixture import MixtureConfidence
+from clsd_tf.online_mixture import OnlineMixtureConfidence
 from clsd_tf.running_moments import RunningClickMoments
 
 
-@register_confidence("multi_granularity")
-@keras.saving.register_keras_serializable(package="clsd_tf")
-class MultiGranularityConfidence(MixtureConfidence):
-    """The noise mixture of the groups (local), and the standing of a click among all (global).
+class Emphasis(ConfidenceFunction):
+    """Adds to a confidence function what a click weighs by its standing among all clicks.
 
-        c = p* / (e_g + (1 - e_g) * p*)                   as `mixture`: label or weight of a click
-        w = s / mean(s over clicks),
-        s = sigmoid(sharpness * (z* - mean) / deviation)  emphasis: its weight beside that
+        w = s / mean(s over clicks),    s = sigmoid(sharpness * (z* - mean) / deviation)
 
-    z* = logit(p*) is the teacher's logit, corrected for the group; mean and deviation are those of
-    clicks. `mixture` alone believes every click of a group without noise, and c then teaches
-    nothing. The emphasis still has the student learn more from clicks that the teacher expected
-    than from those that surprised it. It averages 1 over clicks, so that their share among
-    impressions stays about what it was.
+    z* is `interest_logits`; mean and deviation are those of clicks, of late. To be named before the
+    function that it is added to.
 
     Source: this project's reading of arXiv 2309.16322 (abstract).
 
     Args:
       num_groups: number of user groups.
-      sharpness: > 0, of the emphasis. Defaults to 1.
-      decay: memory of mean and deviation, see `RunningClickMoments`. Defaults to 0.99.
-      **kwargs: of `MixtureConfidence`.
+      sharpness: > 0. Defaults to 1.
+      memory: of mean and deviation, the `decay` of `RunningClickMoments`. Defaults to 0.99.
+      **kwargs: of the confidence function.
     """
 
-    def __init__(self, num_groups: int, sharpness: float = 1.0, decay: float = 0.99, **kwargs):
+    def __init__(self, num_groups: int, sharpness: float = 1.0, memory: float = 0.99, **kwargs):
         """See the class."""
         if not sharpness > 0.0:
             raise ValueError(
@@ -44,8 +38,8 @@ class MultiGranularityConfidence(MixtureConfidence):
             )
         super().__init__(num_groups=num_groups, **kwargs)
         self.sharpness = sharpness
-        self.moments = RunningClickMoments(decay, name="moments")
-        self.level = RunningClickMoments(decay, name="level")
+        self.moments = RunningClickMoments(memory, name="moments")
+        self.level = RunningClickMoments(memory, name="level")
 
     def update(self, teacher_logits: tf.Tensor, labels: tf.Tensor, group: tf.Tensor) -> None:
         """See the base class."""
@@ -70,9 +64,37 @@ class MultiGranularityConfidence(MixtureConfidence):
         return {
             **super().get_config(),
             "sharpness": self.sharpness,
-            "decay": self.moments.decay,
+            "memory": self.moments.decay,
         }
 
     def _standing(self, teacher_logits: tf.Tensor, group: tf.Tensor) -> tf.Tensor:
         interest = self.interest_logits(teacher_logits, group)
         return positive_sigmoid(self.sharpness * self.moments(interest))
+
+
+@register_confidence("multi_granularity")
+@keras.saving.register_keras_serializable(package="clsd_tf")
+class MultiGranularityConfidence(Emphasis, MixtureConfidence):
+    """The noise mixture of the groups (local), and the standing of a click among all (global).
+
+        c = p* / (e_g + (1 - e_g) * p*)    as `mixture`: label or weight of a click
+        w                                  its weight beside that, see `Emphasis`; z* = logit(p*)
+
+    `mixture` alone believes every click of a group without noise, and c then teaches nothing. With
+    the emphasis the student still learns more from clicks that the teacher expected than from those
+    that surprised it. It averages 1 over clicks, so that their share among impressions stays about
+    what it was.
+
+    Source: this project's reading of arXiv 2309.16322 (abstract).
+
+    Args: those of `Emphasis` and `MixtureConfidence`.
+    """
+
+
+@register_confidence("online_multi_granularity")
+@keras.saving.register_keras_serializable(package="clsd_tf")
+class OnlineMultiGranularityConfidence(Emphasis, OnlineMixtureConfidence):
+    """`MultiGranularityConfidence` that is learned by batches, for a teacher that changes.
+
+    Args: those of `Emphasis` and `OnlineMixtureConfidence`.
+    """

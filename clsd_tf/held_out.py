@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.batches import score_batches
 from clsd_tf.calibration import fit_affine
+from clsd_tf.confidence_base import group_names
 from clsd_tf.folding import fold_affine
 from clsd_tf.progressive import ScoredClicks
 
@@ -54,6 +56,40 @@ class HeldOutFits:
                     f"ClickConfidenceModel with num_groups={self.num_groups}."
                 )
             self.confidence.fit_held_out(*held_out[:4])
+
+    def confidence_table(self, names: Sequence[str] | None = None) -> list[dict[str, object]]:
+        """The confidence function for reading: a row for each group, and one for all together.
+
+        Args:
+          names: of the groups, in the order of their ids. Defaults to the ids.
+
+        Returns:
+          Rows with `group`, the function's own parameters (`ConfidenceFunction.table`), and of the
+          last epoch's training clicks the number, `clicks`, and the mean, `mean_confidence`, None
+          without any.
+
+        Raises:
+          ValueError: there is no confidence function.
+        """
+        if self.confidence is None:
+            raise ValueError("There is no confidence function to tell of. Received: None.")
+        names = group_names(names, self.num_groups)
+        metric = self._confidence_metric
+        totals, clicks = (tf.convert_to_tensor(v).numpy() for v in (metric.total, metric.weight))
+        parameters = {str(row["group"]): row for row in self.confidence.table(names)}
+        # A function tells of all groups together under a name that is no group's, if it does.
+        of_all = next((name for name in parameters if name not in names), "all")
+        sums = [*zip(names, totals, clicks, strict=True)]
+        if of_all not in names:
+            sums.insert(0, (of_all, totals.sum(), clicks.sum()))
+        return [
+            {
+                **parameters.get(name, {"group": name}),
+                "clicks": float(count),
+                "mean_confidence": float(total / count) if count else None,
+            }
+            for name, total, count in sums
+        ]
 
     def calibrate(self, held_out: Iterable) -> None:
         """Makes the output a click rate: folds a scale and a bias into the backbone's last layer.

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.batches import Features, groups_of, logits_of, unpack_batch
-from clsd_tf.compat import use_keras_2
+from clsd_tf.compat import check_keras_2, use_keras_2
 from clsd_tf.confidence import ConfidenceFunction, combine, get_confidence
 from clsd_tf.denoising_base import Batch, Objective
 from clsd_tf.ema import EMATeacher
@@ -152,8 +152,11 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
                 f"The loss belongs to the model. Received: loss={loss!r}. Leave it out; `student`, "
                 "`distillation` and `confidence` choose what is minimised."
             )
+        check_keras_2([optimizer], "optimizer")
+        for name in ("metrics", "weighted_metrics"):
+            check_keras_2(tf.nest.flatten(kwargs.get(name)), name)
         kwargs.setdefault("weighted_metrics", [])  # Keras warns of weights without it
-        super().compile(optimizer=optimizer or default_optimizer(self._learners), **kwargs)
+        super().compile(optimizer=optimizer or default_optimizer(self.learners), **kwargs)
 
     def call(self, features: Features, training: bool | None = None) -> tf.Tensor:
         """Returns probabilities, float32 [batch]; `output_meaning` says of what."""
@@ -177,6 +180,7 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
         callbacks = kwargs.pop("callbacks", None) or []
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*tf.nest.flatten(callbacks), FirstPass(self.progressive)]
+            check_keras_2(callbacks, "callbacks")
         return super().fit(*args, callbacks=callbacks, **kwargs)
 
     def train_step(self, data: tuple) -> dict[str, tf.Tensor]:
@@ -199,7 +203,7 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
             if self.backbone.losses:
                 penalty = tf.add_n(self.backbone.losses)
                 total += tf.nn.scale_regularization_loss(penalty)
-        learned = [v for layer in self._learners for v in layer.trainable_variables]
+        learned = [v for layer in self.learners for v in layer.trainable_variables]
         self.optimizer.minimize(total, learned, tape=tape)
         if self.objective is not None:
             self.objective.step.assign_add(1)
@@ -244,8 +248,8 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
         return cls(**{**config, **layers})
 
     @property
-    def _learners(self) -> list[keras.layers.Layer]:
-        """What a train step changes."""
+    def learners(self) -> list[keras.layers.Layer]:
+        """Layers whose weights the optimizer changes."""
         return [layer for layer in (self.backbone, self.objective) if layer is not None]
 
     def _teach(self, features: Features, labels: tf.Tensor) -> Lesson:

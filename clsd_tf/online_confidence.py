@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from clsd_tf.confidence import get_confidence
 from clsd_tf.confidence_base import ConfidenceFunction
+from clsd_tf.granularity import OnlineMultiGranularityConfidence
 from clsd_tf.online_affine import OnlineAffineConfidence
 from clsd_tf.online_mixture import OnlineMixtureConfidence
 
-_ONLINE = {"affine": OnlineAffineConfidence, "mixture": OnlineMixtureConfidence}
+_ONLINE = {
+    "affine": OnlineAffineConfidence,
+    "mixture": OnlineMixtureConfidence,
+    "multi_granularity": OnlineMultiGranularityConfidence,
+}
 
 
 def online_confidence(
@@ -30,7 +35,7 @@ def online_confidence(
     if isinstance(confidence, ConfidenceFunction) and confidence.needs_held_out:
         raise ValueError(
             "An EMA teacher is not there yet when confidence is fitted on held-out rows. "
-            f"Received: {confidence.name!r}. Expected: 'global', 'affine' or 'mixture' by name, or "
-            "another function that learns while the student trains."
+            f"Received: {confidence.name!r}. Expected: 'global', {', '.join(map(repr, _ONLINE))} "
+            "by name, or another function that learns while the student trains."
         )
     return confidence

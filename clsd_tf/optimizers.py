@@ -74,9 +74,13 @@ class RowwiseAdagrad(keras.optimizers.Optimizer):
             for variable in var_list
         ]
 
+    def accumulator(self, variable: tf.Variable) -> tf.Variable:
+        """The accumulators of a variable's rows, [rows]; the optimizer must be built."""
+        return self._accumulators[self._index_dict[self._var_key(variable)]]
+
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """Updates `variable`; the base class has summed repeated rows of a sparse gradient."""
-        accumulator = self._accumulators[self._index_dict[self._var_key(variable)]]
+        accumulator = self.accumulator(variable)
         rank = variable.shape.rank
         if isinstance(gradient, tf.IndexedSlices):
             values, rows = gradient.values, gradient.indices
@@ -133,12 +137,7 @@ def default_optimizer(
     layers = [layers] if isinstance(layers, tf.Module) else list(layers)
 
     def tables() -> list[tf.Variable]:
-        return _unique(
-            variable
-            for layer in layers
-            for module in (layer, *layer.submodules)
-            for variable in _embedding_variables(module)
-        )
+        return _tables(layers)
 
     def dense() -> list[tf.Variable]:
         sparse = {variable.ref() for variable in tables()}
@@ -151,6 +150,41 @@ def default_optimizer(
             (keras.optimizers.Adam(learning_rate), dense),
             (RowwiseAdagrad(embedding_learning_rate), tables),
         ]
+    )
+
+
+def parts_of(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
+    """The optimizers that one is made of; itself, if it is none of `default_optimizer`."""
+    is_pair = isinstance(optimizer, tfrs.experimental.optimizers.CompositeOptimizer)
+    return optimizer.optimizers if is_pair else [optimizer]
+
+
+def build_optimizer(
+    optimizer: keras.optimizers.Optimizer, layers: Sequence[keras.layers.Layer]
+) -> None:
+    """Creates the variables of an optimizer, as its first step would.
+
+    Args:
+      optimizer: of `default_optimizer`, or any other.
+      layers: that it trains, built; in the order of `ClickConfidenceModel.learners`.
+    """
+    learned = [variable for layer in layers for variable in layer.trainable_variables]
+    parts, tables = parts_of(optimizer), {table.ref() for table in _tables(layers)}
+    for part in parts:
+        own = learned
+        if len(parts) > 1:
+            is_for_tables = isinstance(part, RowwiseAdagrad)
+            own = [v for v in learned if (v.ref() in tables) == is_for_tables]
+        if own:
+            part.build(own)
+
+
+def _tables(layers: Sequence[keras.layers.Layer]) -> list[tf.Variable]:
+    return _unique(
+        variable
+        for layer in layers
+        for module in (layer, *layer.submodules)
+        for variable in _embedding_variables(module)
     )
 
 

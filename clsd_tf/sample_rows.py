@@ -10,6 +10,7 @@ from clsd_tf.features import ColumnSpec
 from clsd_tf.requests import Row
 
 _MISSING, _UNKNOWN = 0.1, 0.1  # shares of values
+_FREQUENT = 1000  # values of a vocabulary that are drawn
 
 
 def sample_rows(encoder: Encoder, count: int, seed: int = 0) -> list[Row]:
@@ -53,7 +54,7 @@ def _tokens(encoder: Encoder, column: ColumnSpec) -> list[str | int]:
     owner = encoder.spec.owner(column)
     if owner.encoding != "vocabulary":
         return []
-    return encoder.vocabulary(owner)
+    return encoder.frequent_values(owner, _FREQUENT)
 
 
 def _value(

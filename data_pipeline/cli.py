@@ -41,7 +41,8 @@ def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -
     error; with `--v=1` its traceback comes first.
 
     Args:
-      main: gets the name of the program alone, since no command takes arguments that are no flags.
+      main: gets the name of the program alone, unless its module has `ARGUMENTS`, which says what
+        arguments beside flags it takes.
       argv: name of the program and flags; those of the process by default.
     """
     module = sys.modules[main.__module__]
@@ -179,7 +180,7 @@ def _parse_flags(module: object, arguments: list[str]) -> list[str]:
         rest = flags.FLAGS(arguments)
     except SystemExit:  # absl's other help flags; it would exit with 1
         sys.exit(0)
-    if len(rest) > 1:
+    if len(rest) > 1 and not hasattr(module, "ARGUMENTS"):
         raise flags.Error(f"Every argument is a flag. Received: {' '.join(rest[1:])}.")
     return rest
 

@@ -48,10 +48,12 @@ class WriteOptions:
       noise_seed: of the planted noise.
       seed: of the order of training rows.
       encoding_from: an earlier data set whose encoding is kept; None learns one.
+      grow_vocabulary: whether new tokens are appended to the vocabularies of `encoding_from`.
       noise: of another kind, see `data_pipeline.noise_kinds`; "groups:..." becomes `noise_rates`.
 
     Raises:
       NoiseError: `noise` is none, or there are `noise_rates` too.
+      ValueError: `grow_vocabulary` without `encoding_from`.
     """
 
     layout: Layout = "columnar"
@@ -62,8 +64,14 @@ class WriteOptions:
     seed: int = 0
     encoding_from: str | None = None
     noise: str | None = None
+    grow_vocabulary: bool = False
 
     def __post_init__(self) -> None:
+        if self.grow_vocabulary and self.encoding_from is None:
+            raise ValueError(
+                "Vocabularies grow from those of an earlier data set. Received: grow_vocabulary "
+                "without encoding_from. Leave it out: a new data set learns all of its tokens."
+            )
         if self.noise is None:
             return
         if self.noise_rates:
@@ -132,7 +140,8 @@ def write_data_set(
         if options.encoding_from is None:
             learned = learn_tables(engine, rows, spec, directory)
         else:
-            learned = keep_tables(engine, spec, options.encoding_from, directory)
+            source, grow = options.encoding_from, options.grow_vocabulary
+            learned = keep_tables(engine, rows, spec, source, directory, grow=grow)
         encoder = Encoder(spec, learned.encoding, directory)
         rows = add_group(engine, rows, encoder)
         noise = None
@@ -152,6 +161,7 @@ def write_data_set(
             **click_rates(rows, spec, encoder),
             "oov_rates": oov_rates(rows, histories, spec, learned),
             "tokens_with_line_breaks": learned.tokens_with_line_breaks,
+            "new_tokens": learned.new_tokens,
         }
         if histories is not None:
             statistics["history_lengths"] = history_lengths(rows, histories, spec)

@@ -49,21 +49,23 @@ class RawRows:
     files: InputFiles
 
 
-def read_rows(engine: Backend, name: str, files: InputFiles, needed: Collection[str]) -> RawRows:
+def read_rows(
+    engine: Backend, name: str, files: InputFiles, needed: Collection[str] | None
+) -> RawRows:
     """Reads files into tables of the engine whose names begin with `name`.
 
     Args:
       engine: where to.
       name: of the table that is made.
       files: of one format. Those of other formats than JSON must all have the needed columns.
-      needed: columns that the spec names.
+      needed: columns that the spec names; None where it is to be found out which there are.
 
     Raises:
       ValueError: needed columns are missing, all of them named; or a file is empty or damaged.
     """
     readers = {"csv": _read_csv, "parquet": _read_parquet, "json": _read_json}
     check_whole(files)
-    columns = readers[files.format](engine, name, files, sorted(needed))
+    columns = readers[files.format](engine, name, files, None if needed is None else sorted(needed))
     return RawRows(engine.table(name), tuple(columns), files)
 
 
@@ -78,13 +80,15 @@ def drop_rows(engine: Backend, name: str) -> None:
         engine.raw_sql(f"DROP {kind} {_quoted(table)}")
 
 
-def _read_csv(engine: Backend, name: str, files: InputFiles, needed: Sequence[str]) -> list[str]:
+def _read_csv(
+    engine: Backend, name: str, files: InputFiles, needed: Sequence[str] | None
+) -> list[str]:
     separator = "\t" if files.extension.startswith(".tsv") else ","
     same_header: dict[tuple[str, ...], list[pathlib.Path]] = {}
     for path in files.paths:
         header = _header(path, separator)
         _check_distinct(header, files.place(path))
-        _check_columns(header, needed, files.place(path))
+        _check_columns(header, needed or (), files.place(path))
         same_header.setdefault(header, []).append(path)
     columns = list(dict.fromkeys(column for header in same_header for column in header))
     _check_distinct(columns, files.title)
@@ -96,7 +100,9 @@ def _read_csv(engine: Backend, name: str, files: InputFiles, needed: Sequence[st
     return columns
 
 
-def _read_json(engine: Backend, name: str, files: InputFiles, needed: Sequence[str]) -> list[str]:
+def _read_json(
+    engine: Backend, name: str, files: InputFiles, needed: Sequence[str] | None
+) -> list[str]:
     """Lines are read as CSV with one column, by which bad UTF-8 and long lines are found too."""
     lines = f"{name}_lines"
     _create(engine, lines, ["line"])
@@ -109,6 +115,9 @@ def _read_json(engine: Backend, name: str, files: InputFiles, needed: Sequence[s
     checked = f"SELECT *, CASE WHEN {is_object} THEN line END AS object FROM {_quoted(lines)}"
     keys = engine.raw_sql(f"SELECT DISTINCT unnest(json_keys(object)) FROM ({checked})").fetchall()
     found = sorted(key for (key,) in keys)
+    if needed is None:
+        _check_distinct(found, files.title)
+        needed = found
     _check_columns(found, needed, files.title)
     fields = json.dumps(dict.fromkeys(needed, "JSON"))
     engine.raw_sql(f"""
@@ -123,7 +132,7 @@ def _read_json(engine: Backend, name: str, files: InputFiles, needed: Sequence[s
 
 
 def _read_parquet(
-    engine: Backend, name: str, files: InputFiles, needed: Sequence[str]
+    engine: Backend, name: str, files: InputFiles, needed: Sequence[str] | None
 ) -> list[str]:
     columns: dict[str, None] = {}
     for path in files.paths:
@@ -131,7 +140,7 @@ def _read_parquet(
             found = pq.read_schema(path).names
         except (OSError, ValueError) as error:
             raise ValueError(f"{path} is not a Parquet file, or damaged: {error}") from error
-        _check_columns(found, needed, files.place(path))
+        _check_columns(found, needed or (), files.place(path))
         columns |= dict.fromkeys(found)
     _check_distinct(columns, files.title)
     order = ", ".join(f"({_text(path)}, {i})" for i, path in enumerate(files.paths))

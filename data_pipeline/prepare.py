@@ -62,6 +62,12 @@ _ENCODING_FROM = flags.DEFINE_string(
     "Earlier data set whose vocabularies and other tables are kept, so that a model of it can be "
     "trained on; tokens that are new count as unknown.",
 )
+_GROW_VOCABULARY = flags.DEFINE_bool(
+    "grow_vocabulary",
+    False,
+    "With --encoding_from: new tokens of training rows get ids behind the old ones, for "
+    "`clsd-train --init_from`.",
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the order of training rows.", 0)
 _THREADS = flags.DEFINE_integer("threads", None, "Of the engine; by default all processors.", 1)
 _MEMORY_LIMIT = flags.DEFINE_string(
@@ -117,6 +123,7 @@ def main(argv: list[str]) -> None:
         seed=_SEED.value,
         encoding_from=_ENCODING_FROM.value,
         noise=_NOISE.value,
+        grow_vocabulary=_GROW_VOCABULARY.value,
     )
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
     started = time.monotonic()

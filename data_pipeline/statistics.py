@@ -24,6 +24,7 @@ from data_pipeline.streaming import record_batches
 # Values are rounded to this share of the largest one before they are added, as integers.
 _MOMENT_BITS = 30
 _LINE_BREAKS = ("\n", "\r")
+BY_COUNT = (ibis.desc("count"), "token")
 
 
 @dataclasses.dataclass
@@ -34,11 +35,13 @@ class LearnedTables:
       encoding: as saved in `encoding.json`.
       vocabularies: column -> stored table with the column `token`.
       tokens_with_line_breaks: column -> tokens left out because a line of a file cannot hold them.
+      new_tokens: column -> tokens by which the vocabulary of an earlier data set has grown.
     """
 
     encoding: EncodingTables
     vocabularies: dict[str, ir.Table]
     tokens_with_line_breaks: dict[str, int]
+    new_tokens: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 def learn_tables(
@@ -74,7 +77,27 @@ def _learn_vocabulary(
     directory: str | pathlib.Path,
     learned: LearnedTables,
 ) -> None:
-    """Tokens by falling count; of equal count, integers by number and strings by code points."""
+    ordered = frequent_tokens(values, column, learned)
+    if column.max_size is not None:
+        ordered = ordered.limit(column.max_size)
+    vocabulary = engine.create_table(f"vocabulary_{column.name}", ordered)
+    path = vocabulary_path(directory, column.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = 0
+    in_order = vocabulary.order_by(list(BY_COUNT)).select("token")
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for batch in record_batches(engine, in_order):
+            file.writelines(f"{token}\n" for token in batch.column(0).to_pylist())
+            size += batch.num_rows
+    learned.encoding.vocabulary_sizes[column.name] = size
+    learned.vocabularies[column.name] = vocabulary
+
+
+def frequent_tokens(values: ir.Table, column: ColumnSpec, learned: LearnedTables) -> ir.Table:
+    """Tokens (`token`, `count`) by falling count; of equal count by number or code points.
+
+    Those that no line of a file can hold are left out, and counted in `learned`.
+    """
     counts = values.group_by(token=values.value).agg(count=values.count())
     frequent = counts.filter(counts["count"] >= column.min_count)
     if column.type == "string":
@@ -83,20 +106,7 @@ def _learn_vocabulary(
         if left_out:
             learned.tokens_with_line_breaks[column.name] = left_out
         frequent = frequent.filter(~broken)
-    by_count = [ibis.desc("count"), "token"]
-    ordered = frequent.order_by(by_count)
-    if column.max_size is not None:
-        ordered = ordered.limit(column.max_size)
-    vocabulary = engine.create_table(f"vocabulary_{column.name}", ordered)
-    path = vocabulary_path(directory, column.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    size = 0
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for batch in record_batches(engine, vocabulary.order_by(by_count).select("token")):
-            file.writelines(f"{token}\n" for token in batch.column(0).to_pylist())
-            size += batch.num_rows
-    learned.encoding.vocabulary_sizes[column.name] = size
-    learned.vocabularies[column.name] = vocabulary
+    return frequent.order_by(list(BY_COUNT))
 
 
 def quantile_boundaries(values: ir.Table, column: ColumnSpec) -> list[float]:

@@ -82,7 +82,7 @@ class Arm:
 
 
 _CLSD_OPTIONS: dict[str, str | float | None] = {
-    "confidence": "multi_granularity",
+    "confidence": "mixture",
     "student": "soft",
     "alpha": None,  # that of the confidence function
     "distillation": 0.0,

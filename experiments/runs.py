@@ -193,7 +193,8 @@ class Run:
         """Raises ValueError unless a run of `config` can go on from this one."""
         self.require_finished()
         differences = config.differences(self.config())
-        free = ("data", "init_from", "scores_dir", "seed", "epochs", "batch_size", "calibrate")
+        free = ("data", "init_from", "teacher_dir", "scores_dir", "seed", "epochs", "batch_size")
+        free += ("calibrate",)
         listed = "; ".join(
             f"{name}: now {now!r}, then {then!r}"
             for name, (now, then) in differences.items()
@@ -204,7 +205,7 @@ class Run:
                 f"The run in {self.directory} cannot go on with other options. Received: {listed}. "
                 f"Expected: the options of that run; {', '.join(free)} may differ."
             )
-        self.require_same_encoding(config.data_dir)
+        self.require_same_encoding(config.data_dir, may_grow=True)
 
     def output_meaning(self) -> str:
         """What a probability of the trained student estimates."""
@@ -219,8 +220,15 @@ class Run:
                 "`clsd-train` again, which goes on where it stopped."
             )
 
-    def require_same_encoding(self, data_dir: str | pathlib.Path) -> None:
-        """Raises ValueError unless the ids of `data_dir` mean what they meant in training."""
+    def require_same_encoding(
+        self, data_dir: str | pathlib.Path, *, may_grow: bool = False
+    ) -> None:
+        """Raises ValueError unless the ids of `data_dir` mean what they meant in training.
+
+        Args:
+          data_dir: prepared data set.
+          may_grow: whether its vocabularies may have further tokens at their ends.
+        """
         Manifest.load(data_dir)
         check_same_columns(
             read_spec(pathlib.Path(data_dir) / _SPEC), read_spec(self.encoding / _SPEC)
@@ -228,12 +236,24 @@ class Run:
         tables = [p for p in self.encoding.rglob("*") if p.is_file() and p.name != _SPEC]
         for path in sorted(tables):
             other = pathlib.Path(data_dir) / path.relative_to(self.encoding)
-            if not other.exists() or not filecmp.cmp(path, other, shallow=False):
+            if not other.exists() or not _is_same(path, other, may_grow=may_grow):
                 raise ValueError(
                     f"{data_dir} is encoded by other tables than the run was trained on. "
                     f"Received: {other}, which differs from {path}. Use the data set that the run "
-                    "was trained on, or prepare the log with --encoding_from naming it."
+                    "was trained on, or prepare the log with --encoding_from naming it; where "
+                    "vocabularies have grown, a run goes on by `clsd-train --init_from`."
                 )
+
+
+def _is_same(path: pathlib.Path, other: pathlib.Path, *, may_grow: bool) -> bool:
+    if filecmp.cmp(path, other, shallow=False):
+        return True
+    if not may_grow:
+        return False
+    if path.suffix == ".txt":
+        return other.read_bytes().startswith(path.read_bytes())
+    mine, theirs = (json.loads(p.read_text(encoding="utf-8")) for p in (path, other))
+    return {**mine, "vocabulary_sizes": None} == {**theirs, "vocabulary_sizes": None}
 
 
 def data_checksum(data_dir: str | pathlib.Path) -> str:

@@ -31,6 +31,7 @@ from absl import flags
 from clsd_tf.backbones import backbone_names
 from data_pipeline.cli import load_tensorflow, run_main, write_results
 from experiments.arms import ARMS, get_arm
+from experiments.confidence_report import print_confidence
 from experiments.runs import TEACHERS, Run, TrainConfig, data_checksum
 
 _METHODS = "; ".join(f"{name}: {arm.summary}" for name, arm in ARMS.items())
@@ -56,7 +57,7 @@ _CONFIDENCE = flags.DEFINE_enum(
     "confidence",
     None,
     ["global", "affine", "mixture", "multi_granularity"],
-    "Confidence function; clsd has 'multi_granularity'.",
+    "Confidence function; clsd has 'mixture'.",
 )
 _CONFIDENCE_OPTIONS = flags.DEFINE_string(
     "confidence_options",
@@ -140,6 +141,8 @@ def main(argv: list[str]) -> None:
 
     started = time.monotonic()
     metrics = train_run(run, config, checkpoint_steps=_CHECKPOINT_STEPS.value)
+    if confidence := metrics["student"].get("confidence"):
+        print_confidence(confidence)
     metrics["seconds"] = round(time.monotonic() - started, 1)
     write_results(run.results, config=dataclasses.asdict(config), metrics=metrics)
 

@@ -12,13 +12,16 @@ import tf_keras as keras
 
 from clsd_tf import (
     ClickConfidenceModel,
+    EMATeacher,
     ScoredClicks,
     StepCheckpoint,
     StoredScores,
     get_confidence,
 )
 from clsd_tf.encoding import Encoder, copy_encoding
+from clsd_tf.growth import take_over
 from clsd_tf.online_confidence import online_confidence
+from clsd_tf.optimizers import build_optimizer
 from data_pipeline.cli import write_json
 from data_pipeline.manifest import Manifest
 from data_pipeline.reader import make_dataset, steps_per_epoch
@@ -211,7 +214,10 @@ def _copy_teacher(phase: Phase) -> None:
     config = phase.config
     other = Run(config.teacher_dir)
     other.require_finished()
-    for field in ("data", "backbone", "backbone_options"):
+    # Who goes on may be taught by yesterday's model, to which today's rows are new.
+    if config.init_from:
+        other.require_same_encoding(config.data_dir)
+    for field in ("backbone", "backbone_options", *([] if config.init_from else ["data"])):
         mine, theirs = getattr(config, field), getattr(other.config(), field)
         if mine != theirs:
             raise ValueError(
@@ -220,6 +226,29 @@ def _copy_teacher(phase: Phase) -> None:
             )
     result = Phase("student", other, config, phase.checkpoint_steps).result
     phase.finish(load_model(other, other.config()), result)
+
+
+def _go_on(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
+    """Gives the model what the one of the same phase has learned in the run before."""
+    config, before = phase.config, Run(phase.config.init_from)
+    directory = before.directory / phase.name / "checkpoints"
+    copied_from = before.config().teacher_dir
+    if phase.name == "teacher" and copied_from:  # trained in another run, as its student
+        directory = Run(copied_from).student / "checkpoints"
+    smaller = Encoder.load(before.encoding)
+    if smaller.model_features == encoder.model_features:
+        StepCheckpoint.restore_learned(model, directory)
+        return
+    teacher = None
+    if isinstance(model.teacher, EMATeacher):
+        teacher = build_ema_teacher(config, smaller)
+    elif model.teacher is not None:
+        teacher = StoredScores()  # of another teacher nothing goes on
+    objective = None if model.objective is None else build_objective(config, smaller)
+    old = build_model(config, smaller, teacher, objective)
+    build_optimizer(old.optimizer, old.learners)
+    StepCheckpoint.restore_learned(old, directory)
+    take_over(old, model)
 
 
 def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
@@ -232,9 +261,7 @@ def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
     checkpoint = StepCheckpoint(phase.directory / "checkpoints", phase.checkpoint_steps)
     done = checkpoint.restore(model)
     if config.init_from and not done:
-        checkpoint.restore_learned(
-            model, Run(config.init_from).directory / phase.name / "checkpoints"
-        )
+        _go_on(phase, model, encoder)
     if model.confidence is not None and model.confidence.needs_held_out and not done:
         model.fit_confidence(phase.held_out())
 
@@ -283,7 +310,7 @@ def _finish(
         model.calibrate(valid)
     result: dict[str, object] = {"epochs": epochs, "outputs": model.output_meaning}
     if model.confidence is not None:
-        result["confidence"] = model.confidence.table(encoder.group_names())
+        result["confidence"] = model.confidence_table(encoder.group_names())
     phase.finish(model, result)
 
 

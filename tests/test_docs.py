@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 CHECK = """
 import copy, importlib, json, sys
 from absl import flags
-importlib.import_module(sys.argv[1])
+module = importlib.import_module(sys.argv[1])
 wrong = {}
 for place, argv in json.load(sys.stdin).items():
     try:
@@ -28,7 +28,7 @@ for place, argv in json.load(sys.stdin).items():
     except flags.Error as error:
         wrong[place] = str(error)
     else:
-        if left:
+        if left and not hasattr(module, "ARGUMENTS"):
             wrong[place] = f"arguments that are no flags: {left}"
 print(json.dumps(wrong))
 """

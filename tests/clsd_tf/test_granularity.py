@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from clsd_tf.denoising import Batch, ShuffledConfidence
-from clsd_tf.granularity import MultiGranularityConfidence
+from clsd_tf.granularity import MultiGranularityConfidence, OnlineMultiGranularityConfidence
 from clsd_tf.mixture import MixtureConfidence
 from clsd_tf.student import Lesson, StudentLoss
 from tests.clsd_tf.test_noise_rates import noisy_clicks
@@ -21,7 +21,7 @@ def sigmoid(x):
 
 @pytest.fixture(name="fitted")
 def _fitted() -> MultiGranularityConfidence:
-    function = MultiGranularityConfidence(2, sharpness=2.0, decay=1.0)
+    function = MultiGranularityConfidence(2, sharpness=2.0, memory=1.0)
     function.fit_held_out(*noisy_clicks(RATES))
     return function
 
@@ -98,3 +98,18 @@ def test_shuffled_keeps_what_a_click_is_told_together():
 def test_emphasis_that_would_not_rise_is_refused():
     with pytest.raises(ValueError, match="sharpness=0"):
         MultiGranularityConfidence(2, sharpness=0.0)
+
+
+def test_an_ema_teacher_gives_the_same_emphasis_from_what_was_learned_by_batches():
+    logits, labels, group = (tf.constant(v) for v in noisy_clicks(RATES, rows=20_000))
+    logits = tf.cast(logits, tf.float32)
+    online = OnlineMultiGranularityConfidence(2, rates=RATES, memory=1.0, decay=0.999)
+    for start in range(0, 20_000, 2_000):
+        part = slice(start, start + 2_000)
+        online.update(logits[part], labels[part], group[part])
+    emphasis = online.emphasis(logits, group).numpy()
+    assert emphasis[labels.numpy() == 1].mean() == pytest.approx(1.0, abs=0.02)
+    at_once = MultiGranularityConfidence(2, rates=RATES, memory=1.0)
+    at_once.fit_held_out(logits.numpy(), labels.numpy(), group.numpy())
+    at_once.update(logits, labels, group)
+    np.testing.assert_allclose(emphasis, at_once.emphasis(logits, group), atol=0.05)

@@ -96,6 +96,17 @@ def test_one_group_equals_the_pooled_form_exactly():
     np.testing.assert_array_equal(pooled, local)
 
 
+def test_permuting_group_ids_permutes_rates_and_parameters():
+    logits, labels, group = noisy_clicks([0.02, 0.1, 0.3])
+    new_id = np.array([2, 0, 1])
+    one, other = MixtureConfidence(3), MixtureConfidence(3)
+    one.fit_held_out(logits, labels, group)
+    other.fit_held_out(logits, labels, new_id[group])
+    for before, now in zip(one.weights, other.weights, strict=True):
+        moved = now.numpy()[new_id] if now.shape == (3,) else now.numpy()
+        np.testing.assert_allclose(moved, before.numpy(), rtol=1e-5, atol=1e-7)
+
+
 def test_weights_and_soft_labels_are_unbiased():
     """Of many clicks by the mixture, both estimate the interest of an impression."""
     function = fitted(rates=RATES)

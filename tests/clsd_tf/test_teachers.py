@@ -45,6 +45,39 @@ def test_stored_scores_teach_like_the_teacher_that_gave_them(clicks, confidence)
         np.testing.assert_allclose(one, other, atol=2e-6)
 
 
+@pytest.mark.parametrize(
+    ("confidence", "overall"), [("global", "all"), ("mixture", "pooled"), ("affine", "pooled")]
+)
+def test_the_table_has_a_row_for_each_group(clicks, confidence, overall):
+    names = ["few", "some", "many"]
+    student = clsd_tf.ClickConfidenceModel(
+        backbone(clicks, 1), backbone(clicks, 0), confidence, num_groups=NUM_GROUPS
+    )
+    student.compile()
+    student.fit_confidence(clicks.dataset())
+    history = student.fit(clicks.dataset(), verbose=0).history
+    table = student.confidence_table(names)
+    assert [row["group"] for row in table] == [overall, *names]
+    logged = ["confidence", *(f"confidence_group_{g}" for g in range(NUM_GROUPS))]
+    told = [row["mean_confidence"] for row in table]
+    assert told == pytest.approx([history[name][-1] for name in logged], rel=1e-5)
+    groups = clicks.features["_group"]
+    expected = [np.sum(clicks.labels[groups == g]) for g in range(NUM_GROUPS)]
+    assert [row["clicks"] for row in table] == [sum(expected), *expected]
+    parameters = {row["group"]: row for row in student.confidence.table(names)}
+    for row in table:
+        assert parameters.get(row["group"], {}).items() <= row.items()
+
+
+def test_a_single_group_has_one_row(clicks):
+    student = clsd_tf.ClickConfidenceModel(backbone(clicks, 1), backbone(clicks, 0), "global")
+    (row,) = student.confidence_table(["all"])
+    assert row["group"] == "all" and row["mean_confidence"] is None and row["sharpness"] == 1.0
+    plain = clsd_tf.ClickConfidenceModel(backbone(clicks, 1))
+    with pytest.raises(ValueError, match="no confidence function to tell of"):
+        plain.confidence_table()
+
+
 def test_without_scores_it_says_what_is_missing(clicks):
     student = clsd_tf.ClickConfidenceModel(backbone(clicks, 1), clsd_tf.StoredScores(), "global")
     student.compile()

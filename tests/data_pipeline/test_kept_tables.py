@@ -38,6 +38,50 @@ def test_ids_go_on_meaning_what_they_meant(logs, first):
     assert json.loads((first / "stats.json").read_text())["oov_rates"]["user"]["train"] == 0
 
 
+def tokens(directory, column: str) -> list[str]:
+    return (directory / "vocab" / f"{column}.txt").read_text().splitlines()
+
+
+def test_new_tokens_stand_behind_the_old_ones(logs, first):
+    spec = SPEC.replace('item = { role = "item",', 'item = { role = "item", min_count = 2,')
+    logs.spec.write_text(spec)
+    first = logs.prepare(random_log(300, seed=0), "counted")
+    rows = random_log(100, seed=1)
+    names = enumerate(("new", "new", "rare"))
+    rows += [(3, 4711, name, START + 50 + i, 1, "X", 1.0, 1) for i, name in names]
+    rows += [(5, 4712, "late", START + 999, 1, "X", 1.0, 1)] * 3  # of no training row
+    options = WriteOptions(encoding_from=str(first), grow_vocabulary=True)
+    second = logs.prepare(rows, "second", options)
+    for column in ("user", "item", "city"):
+        old, new = tokens(first, column), tokens(second, column)
+        assert new[: len(old)] == old
+        assert len(set(new)) == len(new)
+    assert tokens(second, "user")[-1] == "4711" and "new" in tokens(second, "item")
+    assert "rare" not in tokens(second, "item") and "4712" not in tokens(second, "user")
+    train = read(second, "train")
+    assert len(tokens(second, "user")) + 1 in train["user"]
+    statistics = json.loads((second / "stats.json").read_text())
+    assert statistics["new_tokens"]["user"] == 1
+    third = logs.prepare(rows, "third", WriteOptions(encoding_from=str(second)))
+    assert tokens(third, "item") == tokens(second, "item")
+
+
+def test_vocabularies_grow_no_larger_than_the_spec_says(logs):
+    limited = 'city = { type = "string", encoding = "vocabulary", max_size = 2,'
+    logs.spec.write_text(
+        SPEC.replace('city = { type = "string", encoding = "vocabulary",', limited)
+    )
+    first = logs.prepare(random_log(300, seed=0), "first")
+    rows = [(*row[:5], "Ulm", *row[6:]) for row in random_log(100, seed=1)]
+    options = WriteOptions(encoding_from=str(first), grow_vocabulary=True)
+    assert tokens(logs.prepare(rows, "second", options), "city") == tokens(first, "city")
+
+
+def test_without_an_earlier_data_set_nothing_grows():
+    with pytest.raises(ValueError, match="grow from those of an earlier data set"):
+        WriteOptions(grow_vocabulary=True)
+
+
 @pytest.mark.parametrize(
     ("now", "then", "message"),
     [

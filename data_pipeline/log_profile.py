@@ -1,0 +1,152 @@
+"""Files of an unknown log -> roles of its columns, and what speaks for each of them."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from ibis.backends.duckdb import Backend
+
+from clsd_tf.features import ColumnSpec
+from data_pipeline.column_profile import (
+    auc_alone,
+    is_constant_within,
+    profile,
+    shares_after_click,
+)
+from data_pipeline.input_files import InputFiles
+from data_pipeline.log_sample import (
+    LogSample,
+    RawType,
+    distinct_counts,
+    raw_types,
+    read_sample,
+    times_of,
+    typed_values,
+)
+from data_pipeline.spec_findings import Evidence
+from data_pipeline.spec_roles import Named, Roles, find_roles, words_of
+
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
+
+
+@dataclasses.dataclass(frozen=True)
+class LogProfile:
+    """An unknown log.
+
+    Attributes:
+      files: that it was read from.
+      sample: of its rows.
+      roles: of its columns.
+      evidence: by column.
+      days: day ("2022-05-04", or in the values of the day column) -> rows of the sample; in order.
+      click_rate: of the sample; nan without a label.
+    """
+
+    files: InputFiles
+    sample: LogSample
+    roles: Roles
+    evidence: dict[str, Evidence]
+    days: dict[str, int]
+    click_rate: float
+
+
+def profile_log(
+    engine: Backend, files: InputFiles, rows: int, given: Mapping[str, str | None]
+) -> LogProfile:
+    """Looks at about `rows` rows of a log.
+
+    Args:
+      engine: to read it with.
+      files: of one format.
+      rows: of the sample.
+      given: role ("label", "user", "item", "timestamp", "weight", "day") -> column, where it is
+        known; None or absent: found by name and values.
+
+    Raises:
+      ValueError: files cannot be read, or a given column is not in them.
+    """
+    sample = read_sample(engine, files, rows)
+    types = raw_types(sample)
+    values = typed_values(sample, {name: raw_spec(name, raw) for name, raw in types.items()})
+    distinct = distinct_counts(sample)
+    named = {
+        name: Named(
+            profile(name, raw.type, raw.is_list, values[name], distinct[name], sample.rows), raw
+        )
+        for name, raw in types.items()
+    }
+    roles = find_roles(named.values(), given)
+    clicks = clicks_of(values[roles.label], roles.positive_from) if roles.label else None
+    users = values[roles.user] if roles.user else None
+    items = values[roles.item] if roles.item else None
+    evidence = {
+        name: evidence_of(column, values[name], clicks, users, items)
+        for name, column in named.items()
+    }
+    return LogProfile(
+        files=files,
+        sample=sample,
+        roles=roles,
+        evidence=evidence,
+        days=_days(sample, roles, values),
+        click_rate=float(np.mean(clicks)) if clicks is not None else float("nan"),
+    )
+
+
+def raw_spec(name: str, raw: RawType, length: int = 1) -> ColumnSpec:
+    """What reads the values of a raw column as they look like."""
+    if not raw.is_list:
+        return ColumnSpec(name=name, type=raw.type, role="ignore")
+    separator = raw.separator or " "
+    return ColumnSpec(
+        name=name, type=raw.type, role="ignore", max_length=length, separator=separator
+    )
+
+
+def clicks_of(values: pa.ChunkedArray, positive_from: float | None) -> np.ndarray:
+    """Clicks as float `[rows]`, 1 where there is one; a missing label is none."""
+    numbers = values.cast(pa.float64()).fill_null(0.0).to_numpy()
+    return (numbers >= (1 if positive_from is None else positive_from)).astype(np.float64)
+
+
+def evidence_of(
+    column: Named,
+    values: pa.ChunkedArray,
+    clicks: np.ndarray | None,
+    users: pa.ChunkedArray | None,
+    items: pa.ChunkedArray | None,
+) -> Evidence:
+    """What the values say, beside the clicks, users and items of the same rows."""
+    profile = column.profile
+    found: dict[str, object] = {}
+    if clicks is not None:
+        found["after_click"] = shares_after_click(values, clicks)
+        if not profile.is_list and not profile.is_constant:
+            found["auc"] = auc_alone(values, clicks, ordered=profile.type != "string")
+    if not profile.is_list:
+        for key, ids in (("of_user", users), ("of_item", items)):
+            if ids is not None:
+                found[key] = is_constant_within(values, ids)
+    return Evidence(column=profile, raw=column.raw, words=words_of(profile.name), **found)
+
+
+def _days(sample: LogSample, roles: Roles, values: pa.Table) -> dict[str, int]:
+    """Rows of each day; empty where there is no time."""
+    if roles.day is not None:
+        texts = [str(value)[:10] for value in values[roles.day].drop_null().to_pylist()]
+    elif roles.timestamp is not None:
+        if roles.unit is None:
+            times = times_of(sample, roles.timestamp)
+        else:
+            factor = 1_000_000 // _PER_SECOND[roles.unit]
+            times = pc.multiply(values[roles.timestamp].cast(pa.int64()), factor)
+        days = pc.floor_temporal(times.drop_null().cast(pa.timestamp("us")), unit="day")
+        texts = [f"{day:%Y-%m-%d}" for day in days.to_pylist()]
+    else:
+        return {}
+    return dict(sorted(collections.Counter(texts).items()))
