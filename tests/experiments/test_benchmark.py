@@ -170,3 +170,27 @@ def test_an_environment_that_cannot_be_made_says_why(tmp_path, monkeypatch):
         make_environment(tmp_path / "environments", "broken")
     with pytest.raises(LookupError, match="no environment 'broken'"):
         python_of(tmp_path / "environments", "broken")
+
+
+def test_a_command_costs_what_its_process_took(tmp_path):
+    program = "x = bytearray(50_000_000); import time; time.sleep(0.2); sum(range(2_000_000))"
+    comparison = Comparison(
+        "startup",
+        "a test",
+        (
+            Contender("busy", "command_worker", {"arguments": ["-c", program], "examples": 1}),
+            Contender("failing", "command_worker", {"arguments": ["-c", "exit(3)"], "examples": 1}),
+        ),
+    )
+    measured = measure(
+        comparison,
+        repetitions=1,
+        environments=tmp_path,
+        logs=tmp_path / "logs",
+        progress=lambda text: None,
+        warm_up=0,
+    )
+    (one,) = measured.samples["busy"]
+    assert one["cpu_us"] > 10_000
+    assert one["peak_mb"] > 48
+    assert "status 3" in measured.skipped["failing"]
