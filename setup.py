@@ -14,6 +14,9 @@ MAINS = {
     "clsd-demo": "experiments.demo",
     "clsd-deploy": "experiments.deploy",
     "clsd-table-storage": "experiments.table_storage",
+    "clsd-simulate-online": "experiments.simulate_online",
+    "clsd-benchmark": "experiments.benchmark",
+    "clsd-benchmark-environments": "experiments.benchmark_environments",
 }
 
 setup(
@@ -23,7 +26,10 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["clsd_tf*", "data_pipeline*", "experiments*"]),
-    package_data={"data_pipeline": ["datasets/*.toml"]},
+    package_data={
+        "data_pipeline": ["datasets/*.toml"],
+        "experiments.benchmarks": ["requirements/*.txt"],
+    },
     python_requires=">=3.11,<3.13",
     install_requires=[
         "absl-py>=2.1,<3",
@@ -45,6 +51,7 @@ setup(
         "spark": ["pyspark>=4.0,<5"],
         "report": ["matplotlib>=3.10,<4", "optuna>=4.5,<5"],
         "serving": ["tensorflow-serving-api>=2.21,<2.22"],
+        "docs": ["mkdocs>=1.6,<2", "mkdocstrings[python]>=1,<2"],
         "dev": [
             "build>=1.2,<2",
             "import-linter>=2.3,<3",
@@ -52,6 +59,7 @@ setup(
             "onnxruntime>=1.32,<2",
             "openvino>=2026.4,<2027",
             "optuna>=4.5,<5",
+            "mypy>=2.4,<3",
             "pytest>=9,<10",
             "pytest-xdist>=3.8,<4",
             "pyyaml>=6,<7",

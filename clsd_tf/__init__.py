@@ -88,7 +88,16 @@ _MODULE_OF = {
     "EMATeacher": "ema",
     "StoredScores": "teachers",
     "StepCheckpoint": "callbacks",
+    "ConfidenceMonitor": "callbacks_monitoring",
+    "GroupedValidation": "callbacks_monitoring",
+    "Throughput": "callbacks_monitoring",
+    "BestExport": "callbacks_control",
+    "EarlyStoppingOnMean": "callbacks_control",
+    "NaNStop": "callbacks_control",
+    "TeacherRefresh": "callbacks_control",
     "export_model": "export",
+    "TableStorage": "storage",
+    "rows_touched": "storage",
 }
 
 __all__ = [*_MODULE_OF]

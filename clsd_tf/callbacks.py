@@ -98,7 +98,7 @@ class StepCheckpoint(keras.callbacks.Callback):
         if self._manager is not None:
             return
         self._open(self.model)
-        if self._manager.latest_checkpoint is not None:
+        if self._latest() is not None:
             raise RuntimeError(
                 f"There is a checkpoint in {self.directory} already. Received: a `fit` without "
                 "`restore`. Call `restore(model)` and skip as many batches as it says, or use "
@@ -131,6 +131,9 @@ class StepCheckpoint(keras.callbacks.Callback):
         )
         self._manager = tf.train.CheckpointManager(checkpoint, str(self.directory), max_to_keep=2)
         return checkpoint
+
+    def _latest(self) -> str | None:
+        return self._manager.latest_checkpoint
 
     def _save(self) -> None:
         self._manager.save(checkpoint_number=int(self._batches))

@@ -11,6 +11,7 @@ import tf_keras as keras
 from clsd_tf.backbones.mlp import MLP
 from clsd_tf.batches import logits_of
 from clsd_tf.denoising_base import Batch, Objective, register_objective, require_in
+from clsd_tf.embeddings import as_features
 from clsd_tf.features import ModelFeature
 from clsd_tf.losses import click_loss
 
@@ -111,9 +112,7 @@ class CrossModelAgreement(Objective):
         require_in("> 0", impossible_positive > 0.0, impossible_positive=impossible_positive)
         require_in("> 0", impossible_negative > 0.0, impossible_negative=impossible_negative)
         super().__init__(**kwargs)
-        # Out of a config features come as plain values.
-        features = (f if isinstance(f, ModelFeature) else ModelFeature(**f) for f in features)
-        self.features = tuple(dataclasses.replace(feature, dim=dim) for feature in features)
+        self.features = tuple(dataclasses.replace(f, dim=dim) for f in as_features(features))
         self.agreement = agreement
         self.impossible_positive = impossible_positive
         self.impossible_negative = impossible_negative

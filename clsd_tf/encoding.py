@@ -26,7 +26,7 @@ from clsd_tf.vocabulary import Vocabulary
 
 INT_MISSING = -(2**63)
 _DTYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
-_MISSING = {"string": "", "int": INT_MISSING, "float": float("nan")}
+_MISSING: dict[str, str | int | float] = {"string": "", "int": INT_MISSING, "float": float("nan")}
 _SPEC, _TABLES, _VOCABULARIES = "spec.toml", "encoding.json", "vocab"
 
 
@@ -198,10 +198,10 @@ class Encoder(tf.Module):
         first = ["other"] if group.encoding == "identity" else []
         return first + [str(i) for i in range(self.num_groups - len(first))]
 
-    def vocabulary(self, column: ColumnSpec) -> list[str | int]:
-        """Raw values that the vocabulary of a column holds, most frequent first."""
-        tokens = self._vocabularies[column.name].tokens()
-        return [int(token) for token in tokens] if column.type == "int" else tokens
+    def frequent_values(self, column: ColumnSpec, count: int) -> list[str | int]:
+        """The `count` most frequent raw values that the vocabulary of a column holds."""
+        tokens = self._vocabularies[column.name].first(count)
+        return [int(token) if column.type == "int" else token for token in tokens]
 
     def boundaries(self, column: ColumnSpec) -> list[float]:
         """Rising bucket boundaries of a column, declared or learned."""

@@ -11,15 +11,17 @@ import tf_keras as keras
 from clsd_tf.encoding import Encoder
 from clsd_tf.entities import described_entity
 from clsd_tf.model import ClickConfidenceModel
+from clsd_tf.sample_rows import sample_request
 from clsd_tf.shared_input import share_input
 from clsd_tf.signatures import build_confidence, build_signatures
 from clsd_tf.storage import TableStorage, stored_tables
 from clsd_tf.versions import new_version
 
-METADATA = "metadata.json"
+METADATA, REQUESTS = "metadata.json", "requests.json"
 # TensorFlow Serving looks here for warm-up requests, and leaves the rest of the folder alone.
 EXTRA = "assets.extra"
 CONFIDENCE = "confidence"
+_SAMPLES = 3  # candidates in the sample of a request
 
 
 def export_model(
@@ -77,9 +79,10 @@ def export_model(
         share_input(beside, "serving_default", by_example)
         extra = beside / EXTRA
         extra.mkdir()
+        _write_json(extra / REQUESTS, _sample_requests(encoder))
         meaning = output_meaning or getattr(model, "output_meaning", "click rate")
         metadata = _metadata(encoder, meaning, storage, list(signatures))
-        (extra / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+        _write_json(extra / METADATA, metadata)
         if warmup_requests:
             from clsd_tf.warmup import write_warmup_requests  # needs the extra `serving`
 
@@ -95,6 +98,18 @@ def _require_confidence(model: object) -> None:
             "Only a `ClickConfidenceModel` knows the confidence of clicks. Received: "
             f"{type(model).__name__}. Leave `with_confidence` out."
         )
+
+
+def _sample_requests(encoder: Encoder) -> dict[str, object]:
+    """A user and candidates in the form of the REST API; `examples/serving_client.py` sends it."""
+    once, candidates = sample_request(encoder, _SAMPLES)
+    named = {column.name for column in encoder.spec.model_columns}
+    context = {name: value for name, value in once.items() if name in named}
+    return {"context": context, "examples": candidates}
+
+
+def _write_json(path: pathlib.Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def _metadata(

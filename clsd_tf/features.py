@@ -182,8 +182,13 @@ class ClickLogSpec(_Strict):
 
     @property
     def label(self) -> ColumnSpec:
-        """The click."""
+        """The click: the first column with the role of a label."""
         return self.with_role("label")[0]
+
+    @property
+    def further_labels(self) -> tuple[ColumnSpec, ...]:
+        """Feedback that a model may learn next to the click (`clsd_tf.backbones.mmoe`)."""
+        return self.with_role("label")[1:]
 
     @property
     def user(self) -> ColumnSpec:

@@ -38,7 +38,7 @@ def check_maps_to_logit(layer: object, argument: str) -> None:
         )
 
 
-def check_is_logit(outputs: object, layer: keras.layers.Layer) -> None:
+def check_is_logit(outputs: tf.Tensor, layer: keras.layers.Layer) -> None:
     """Raises ValueError unless the `outputs` of `layer` may be logits, [batch] or [batch, 1].
 
     While a graph is built, the operation behind them is looked at too: a sigmoid in the `call` of a

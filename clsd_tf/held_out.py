@@ -13,14 +13,26 @@ from clsd_tf.batches import score_batches
 from clsd_tf.calibration import fit_affine
 from clsd_tf.confidence_base import group_names
 from clsd_tf.folding import fold_affine
-from clsd_tf.progressive import ScoredClicks
+from clsd_tf.progressive import ProgressiveClicks, ScoredClicks
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from clsd_tf.confidence_base import ConfidenceFunction
     from clsd_tf.denoising_base import Objective
 
 
 class HeldOutFits:
     """The part of `ClickConfidenceModel` that fits parameters on held-out rows, not by steps."""
+
+    backbone: keras.layers.Layer
+    teacher: keras.layers.Layer | None
+    confidence: ConfidenceFunction | None
+    progressive: ProgressiveClicks
+    num_groups: int
+    group_key: str
+    calibrated: tf.Variable
+    _confidence_metric: keras.metrics.Metric
 
     @property
     def progressive_clicks(self) -> ScoredClicks:
@@ -101,7 +113,8 @@ class HeldOutFits:
           ValueError: the backbone does not end in a Dense, or the rows do not allow a fit.
         """
         logits, labels, _ = self._score(self.backbone, held_out)
-        fold_affine(self.backbone, *fit_affine(logits, labels))
+        scale, bias = fit_affine(logits, labels)
+        fold_affine(self.backbone, float(scale), float(bias))
         self.calibrated.assign(True)
 
     def _score(

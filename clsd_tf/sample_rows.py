@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from clsd_tf.encoding import Encoder
@@ -10,6 +12,7 @@ from clsd_tf.features import ColumnSpec
 from clsd_tf.requests import Row
 
 _MISSING, _UNKNOWN = 0.1, 0.1  # shares of values
+_FREQUENT = 1000  # values of a vocabulary that are drawn
 
 
 def sample_rows(encoder: Encoder, count: int, seed: int = 0) -> list[Row]:
@@ -23,9 +26,9 @@ def sample_rows(encoder: Encoder, count: int, seed: int = 0) -> list[Row]:
     rng = np.random.default_rng(seed)
     columns = [*encoder.spec.model_columns, *encoder.spec.with_role("group")]
     tokens = {column.name: _tokens(encoder, column) for column in columns}
-    rows = []
+    rows: list[Row] = []
     for _ in range(count):
-        row: dict[str, object] = {}
+        row: dict[str, Any] = {}
         for column in columns:
             if column.is_list:
                 length = int(rng.integers(column.max_length + 1))
@@ -53,7 +56,7 @@ def _tokens(encoder: Encoder, column: ColumnSpec) -> list[str | int]:
     owner = encoder.spec.owner(column)
     if owner.encoding != "vocabulary":
         return []
-    return encoder.vocabulary(owner)
+    return encoder.frequent_values(owner, _FREQUENT)
 
 
 def _value(

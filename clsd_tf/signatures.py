@@ -13,6 +13,7 @@ The first two have the shapes of the Regress and Classify API of TensorFlow Serv
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import tensorflow as tf
 import tf_keras as keras
@@ -26,7 +27,7 @@ from clsd_tf.model import ClickConfidenceModel
 from clsd_tf.parsing import group_parsing_spec, parsing_spec
 from clsd_tf.requests import mask_name
 
-Signature = tf.types.experimental.ConcreteFunction
+Signature: TypeAlias = tf.types.experimental.ConcreteFunction
 CLASSES = ("no_click", "click")
 _EXAMPLES = tf.TensorSpec([None], tf.string, name="inputs")
 _DTYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
@@ -82,7 +83,8 @@ def build_signatures(backbone: keras.layers.Layer, encoder: Encoder) -> dict[str
                 features[column.name] = repeated
         return {"outputs": tf.reshape(score(**features)["outputs"], [batch, count])}
 
-    dense, by_candidate = {}, {}
+    dense: dict[str, tf.TensorSpec] = {}
+    by_candidate: dict[str, tf.TensorSpec] = {}
     for column in spec.model_columns:
         once = _raw_specs(column, [None])
         dense |= once

@@ -7,6 +7,7 @@ import pathlib
 import re
 import tomllib
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -63,7 +64,7 @@ def parse_spec(text: str, *, source: str = "spec") -> ClickLogSpec:
 
     columns = _table_of(raw.get("columns"), "columns", ColumnSpec, problems, named=True)
     tables = _table_of(raw.get("tables", {}), "tables", features.TableSpec, problems)
-    sections = {
+    sections: dict[str, Any] = {
         key: _build(model, raw[key], (key,), problems)
         for key, model in _SECTIONS.items()
         if key in raw
@@ -94,7 +95,7 @@ def _table_of(
     problems: list[SpecProblem],
     *,
     named: bool = False,
-) -> dict[str, BaseModel]:
+) -> dict[str, Any]:
     """Builds `model` from each entry of the table `key`."""
     if not isinstance(raw, Mapping):
         problems.append(SpecProblem((key,), f"A spec needs a table [{key}]."))

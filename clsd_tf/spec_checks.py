@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from clsd_tf.features import ClickLogSpec, ColumnSpec
+from clsd_tf.features import ClickLogSpec, ColumnSpec, Role
 
 # Options that belong to an encoding. An option given with another encoding is a mistake.
 ENCODING_OPTIONS: dict[str, frozenset[str]] = {
@@ -16,8 +16,8 @@ ENCODING_OPTIONS: dict[str, frozenset[str]] = {
     "numeric": frozenset({"scaling"}),
 }
 _ALL_ENCODING_OPTIONS = frozenset().union(*ENCODING_OPTIONS.values())
-_ONE_OF = ("label", "user", "item", "timestamp")
-_AT_MOST_ONE = ("group", "weight")
+_ONE_OF: tuple[Role, ...] = ("label", "user", "item", "timestamp")
+_AT_MOST_ONE: tuple[Role, ...] = ("group", "weight")
 _ENCODED_ROLES = ("feature", "user", "item", "group")
 
 
@@ -132,8 +132,8 @@ def _default_problems(column: ColumnSpec) -> Iterator[tuple[str, str]]:
         return
     if column.role not in _ENCODED_ROLES:
         yield "default", f"A column with role '{column.role}' is never filled in."
-    wanted = {"string": str, "int": int, "float": (int, float)}[column.type]
-    if not isinstance(column.default, wanted) or isinstance(column.default, bool):
+    kinds: dict[str, type | tuple[type, ...]] = {"string": str, "int": int, "float": (int, float)}
+    if not isinstance(column.default, kinds[column.type]) or isinstance(column.default, bool):
         yield "default", f"Must be of type '{column.type}'. Received: {column.default!r}."
 
 
@@ -142,7 +142,7 @@ def _role_problems(spec: ClickLogSpec) -> Iterator[SpecProblem]:
         names = [column.name for column in spec.with_role(role)]
         if role == "group" and spec.activity:
             names.append("[activity]")
-        if len(names) > 1:
+        if len(names) > 1 and role != "label":  # the first is the click
             message = f"At most one column has role '{role}'. Received: {', '.join(names)}."
             of_activity = names[-1] == "[activity]"
             path = ("activity",) if of_activity else ("columns", names[-1], "role")

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.embeddings import FusedEmbedding
+from clsd_tf.embeddings import embeddings_of
 
 StorageType = Literal["float32", "float16", "bfloat16"]
 STORAGE_TYPES: tuple[StorageType, ...] = ("float32", "float16", "bfloat16")
@@ -45,7 +45,7 @@ class TableStorage:
 
 def embedding_tables(layer: keras.layers.Layer) -> list[tf.Variable]:
     """The tables of all `FusedEmbedding` layers in `layer`."""
-    return [table for embedding in _embeddings(layer) for table in embedding.embedding_variables]
+    return [table for embedding in embeddings_of(layer) for table in embedding.embedding_variables]
 
 
 def rows_touched(
@@ -87,7 +87,7 @@ def stored_tables(
     if storage.is_plain:
         yield weights
         return
-    layers, tables = _embeddings(backbone), embedding_tables(backbone)
+    layers, tables = embeddings_of(backbone), embedding_tables(backbone)
     if not tables:
         raise ValueError(
             f"Tables can be stored otherwise only where a `clsd_tf.FusedEmbedding` holds them. "
@@ -104,7 +104,7 @@ def stored_tables(
     }
     for layer in layers:
         by_dim = {t.shape[1]: compact[t.ref()] for t in layer.embedding_variables}
-        layer.lookup = lambda dim, rows, by_dim=by_dim: by_dim[dim](rows)
+        layer.lookup = lambda dim, rows, by_dim=by_dim: by_dim[dim](rows)  # type: ignore
     try:
         kept = [weight for weight in weights if weight.ref() not in compact]
         yield kept + [variable for table in compact.values() for variable in table.variables]
@@ -141,8 +141,3 @@ class _CompactTable(tf.Module):
         if self._places is not None:
             rows = tf.gather(self._places, rows)
         return tf.cast(tf.gather(self._values, rows), tf.float32)
-
-
-def _embeddings(layer: keras.layers.Layer) -> list[FusedEmbedding]:
-    found = [part for part in layer.submodules if isinstance(part, FusedEmbedding)]
-    return [layer, *found] if isinstance(layer, FusedEmbedding) else found

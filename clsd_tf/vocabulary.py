@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 
 import tensorflow as tf
@@ -22,6 +23,7 @@ class Vocabulary(tf.Module):
 
     def __init__(self, path: pathlib.Path, dtype: tf.DType, size: int):
         super().__init__(name="vocabulary")
+        self._path = path
         if not path.exists():
             raise FileNotFoundError(
                 f"Column '{path.stem}' needs its vocabulary. Received: no file {path}. Expected: "
@@ -42,6 +44,11 @@ class Vocabulary(tf.Module):
         if self._table is None:
             return tf.fill(tf.shape(values), tf.constant(-1, tf.int64))
         return self._table.lookup(values)
+
+    def first(self, count: int) -> list[str]:
+        """The first tokens of the file as text, without reading the rest of it."""
+        with self._path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+            return [line.removesuffix("\n") for line in itertools.islice(lines, count)]
 
     def tokens(self) -> list[str]:
         """All tokens as text, in the order of the file."""

@@ -7,7 +7,8 @@ Serving replays `assets.extra/tf_serving_warmup_requests` first, so that no user
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -57,7 +58,7 @@ def warmup_logs(
     for seed in range(count):
         rows = sample_rows(encoder, _ROWS, seed)
         once, candidates = sample_request(encoder, _ROWS, seed)
-        inputs = {
+        inputs: dict[str, Mapping[str, Any]] = {
             "serving_default": {"inputs": [to_example(spec, r).SerializeToString() for r in rows]},
             "predict_features": to_dense(spec, rows),
             "predict_candidates": to_candidates(spec, once, candidates),

@@ -47,7 +47,7 @@ def encode_table(table: pa.Table, encoder: Encoder) -> dict[str, np.ndarray]:
     users = _raw(table, spec.user.name, spec.user)
     arrays[USER] = _by_distinct_value(users, fingerprint)
     arrays[ROW] = _column(table, ROW).to_numpy()
-    for column in spec.with_role("satisfaction"):
+    for column in (*spec.with_role("satisfaction"), *spec.further_labels):
         signal = _column(table, column.name).cast(pa.float32())
         arrays[column.name] = signal.fill_null(np.nan).to_numpy()
     return arrays

@@ -19,12 +19,14 @@ from clsd_tf.features import ColumnSpec
 from clsd_tf.parsing import serving_columns
 from clsd_tf.requests import mask_name
 from data_pipeline.activity import add_activity
+from data_pipeline.data_set import WriteOptions
 from data_pipeline.engines import open_engine
 from data_pipeline.groups import add_group
 from data_pipeline.history import click_histories
 from data_pipeline.loading import load_impressions
 from data_pipeline.manifest import Manifest
 from data_pipeline.noise import plant_noise
+from data_pipeline.noise_base import NoisyLog
 from data_pipeline.split_batches import split_batches
 from data_pipeline.splits import add_split
 
@@ -51,6 +53,7 @@ def raw_batches(
     """
     manifest, encoder = Manifest.load(data_dir), Encoder.load(data_dir)
     spec, read = encoder.spec, manifest.prepared["read"]
+    write = WriteOptions(**manifest.prepared["write"])
     with tempfile.TemporaryDirectory() as place:
         engine = open_engine(pathlib.Path(place) / "engine")
         try:
@@ -65,12 +68,11 @@ def raw_batches(
             )
             rows = add_activity(add_split(loaded.impressions, spec), spec)
             rows = add_group(engine, engine.create_table("divided_rows", rows), encoder)
-            if manifest.noise is not None:  # planted clicks are in the histories
-                rates = list(manifest.noise["rates"].values())
-                rows = plant_noise(rows, spec.label.name, rates, manifest.noise["seed"])
+            if (kind := write.planted) is not None:  # planted clicks are in the histories
+                log = NoisyLog(engine, spec, encoder.group_names(), write.noise_seed)
+                rows = engine.create_table("noisy_rows", plant_noise(log, rows, kind))
             histories = None if spec.history is None else click_histories(engine, rows, spec)
-            seed = manifest.prepared["write"]["seed"]
-            yield split_batches(engine, rows, histories, spec, split, seed)
+            yield split_batches(engine, rows, histories, spec, split, write.seed)
         finally:
             engine.disconnect()
 

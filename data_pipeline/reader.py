@@ -77,14 +77,15 @@ def make_dataset(
       without_fold: (fold, number of folds): reads all rows but those that this worker of so many
         would read. A single worker reads them.
       columns: model columns to read, None for all.
-      extra_columns: satisfaction columns and `_row`, read only on request.
+      extra_columns: satisfaction columns, labels besides the click, and `_row`, read only on
+        request.
       scores: directory of the teacher's logits (`clsd-score`), read along with the rows.
       drop_remainder: whether to leave out a smaller last batch.
 
     Returns:
       Dataset of (features, label, weight). Features: name -> int64 ids `[batch]`, for lists
       `[batch, length]`, float32 `[batch]` for numeric columns; `_group` and `_user` int64
-      `[batch]`; of the extra columns, satisfaction float32 and `_row` int64 `[batch]`; with
+      `[batch]`; of the extra columns, `_row` int64 and others float32 `[batch]`; with
       `scores`, `_teacher_logit` float32 `[batch]`. Label and weight: float32 `[batch]`.
 
     Raises:
@@ -179,7 +180,8 @@ def _select(
     """The features of a shard that have to be parsed."""
     spec = read_spec(pathlib.Path(directory) / _SPEC)
     model = [column.name for column in spec.model_columns]
-    extra = [*(column.name for column in spec.with_role("satisfaction")), ROW]
+    signals = (*spec.with_role("satisfaction"), *spec.further_labels)
+    extra = [*(column.name for column in signals), ROW]
     wanted = model if columns is None else list(columns)
     choices = (("columns", wanted, model), ("extra_columns", extra_columns, extra))
     for argument, names, known in choices:

@@ -53,8 +53,8 @@ def shard_features(spec: ClickLogSpec) -> tuple[ShardFeature, ...]:
         ShardFeature(USER, "int64"),
         ShardFeature(ROW, "int64"),
     )
-    satisfaction = tuple(ShardFeature(c.name, "float32") for c in spec.with_role("satisfaction"))
-    return columns + reserved + satisfaction
+    signals = (*spec.with_role("satisfaction"), *spec.further_labels)
+    return columns + reserved + tuple(ShardFeature(c.name, "float32") for c in signals)
 
 
 def _stored_dtype(spec: ClickLogSpec, column: ColumnSpec) -> str:

@@ -175,6 +175,9 @@ class _Columns:
         match column.role:
             case "user" | "item":
                 return values.entity_ids(column, getattr(impressions, column.role))
+            case "label" if column.name != spec.label.name:
+                praise = values.satisfaction_values(column, clicks.satisfaction, rng, common=True)
+                return pc.fill_null(praise, 0)
             case "label":
                 return values.label_values(column, clicks.clicked, rng)
             case "satisfaction":

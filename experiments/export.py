@@ -61,10 +61,11 @@ def main(argv: list[str]) -> None:
     load_tensorflow()
     from clsd_tf import Encoder, export_model
     from clsd_tf.storage import TableStorage, rows_touched
-    from experiments.models import load_model, load_taught_model, load_untrained
+    from experiments.exporting import load_untrained, load_with_confidence
+    from experiments.models import load_model
 
-    load = load_taught_model if _WITH_CONFIDENCE.value else load_model
-    model = load(run, run.config())
+    with_confidence = _WITH_CONFIDENCE.value
+    model = load_with_confidence(run) if with_confidence else load_model(run, run.config())
     touched = None
     if _PRUNE.value:
         touched = rows_touched(load_untrained(run).backbone, model.backbone)
@@ -76,7 +77,7 @@ def main(argv: list[str]) -> None:
         _VERSION.value,
         output_meaning=meaning,
         storage=TableStorage(_STORAGE.value, touched),
-        with_confidence=_WITH_CONFIDENCE.value,
+        with_confidence=with_confidence,
         warmup_requests=warmup_requests,
     )
     metrics = {

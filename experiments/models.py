@@ -96,52 +96,6 @@ def load_model(run: Run, config: TrainConfig, *, part: str = "student") -> Click
     return model
 
 
-def load_taught_model(run: Run, config: TrainConfig) -> ClickConfidenceModel:
-    """The trained student with its teacher and confidence function, as training left them.
-
-    Raises:
-      ValueError: the teacher cannot score new rows, or the run does not keep what is needed.
-    """
-    if "confidence" not in config.options or config.teacher not in ("frozen", "ema"):
-        raise ValueError(
-            f"The run in {run.directory} has no teacher that can score new rows. Received: "
-            f"--method={config.method}, --teacher={config.teacher}. Expected: a method with a "
-            "confidence function, and --teacher=frozen or --teacher=ema."
-        )
-    latest = tf.train.latest_checkpoint(str(run.student / "checkpoints"))
-    if latest is None:
-        raise ValueError(
-            f"The run in {run.directory} keeps no checkpoint of its student, where the confidence "
-            "function is. Expected: a --model_dir of `clsd-train`."
-        )
-    encoder = Encoder.load(run.encoding)
-    if config.teacher == "ema":
-        teacher = build_ema_teacher(config, encoder)
-    else:
-        part = f"generation_{config.generations - 1}" if config.generations > 1 else "teacher"
-        teacher = load_model(run, config, part=part)
-    model = build_model(config, encoder, teacher)
-    restored = tf.train.Checkpoint(model=model).restore(latest)
-    restored.assert_existing_objects_matched().expect_partial()  # the optimizer is left out
-    # A calibration is in the weights that were kept at the end.
-    weights = tf.train.Checkpoint(backbone=model.backbone, calibrated=model.calibrated)
-    read = weights.read(str(run.student / _WEIGHTS))
-    read.assert_existing_objects_matched().expect_partial()
-    return model
-
-
-def load_untrained(run: Run) -> ClickConfidenceModel:
-    """The student with the weights that its training began with, in the first run of a series.
-
-    Raises:
-      ValueError: a run that it went on from is gone.
-    """
-    config = run.config()
-    while config.init_from:
-        config = Run(config.init_from).config()
-    return build_model(config, Encoder.load(run.encoding))
-
-
 def _checkpoint(model: ClickConfidenceModel) -> tf.train.Checkpoint:
     return tf.train.Checkpoint(
         backbone=model.backbone, calibrated=model.calibrated, progressive=model.progressive

@@ -54,6 +54,11 @@ def own_columns(model: ClickConfidenceModel, config: TrainConfig) -> tuple[str, 
     return columns
 
 
+def further_labels(model: ClickConfidenceModel) -> tuple[str, ...]:
+    """Labels that the backbone learns next to the click, see `clsd_tf.backbones.mmoe`."""
+    return tuple(getattr(model.backbone, "label_columns", ()))
+
+
 def without_satisfaction(
     rows: tf.data.Dataset, encoder: Encoder, allowed: Collection[str] = ()
 ) -> tf.data.Dataset:

@@ -46,6 +46,7 @@ class TrainConfig:
       teacher_dir: finished run whose student is the teacher; None trains one.
       scores_dir: scores of the training and validation rows, with "scores"; None writes them.
       num_folds: models of "oof".
+      teacher_fraction: share of each epoch's batches that a teacher is trained on, in (0, 1].
       generations: students that are trained one after the other, each taught by the one before.
       init_from: finished run that goes on here, on other rows: its models, their optimizers and
         what confidence has learned; None begins anew.
@@ -70,6 +71,7 @@ class TrainConfig:
     teacher_dir: str | None = None
     scores_dir: str | None = None
     num_folds: int = 3
+    teacher_fraction: float = 1.0
     generations: int = 1
     init_from: str | None = None
     seed: int = 0
@@ -97,6 +99,20 @@ class TrainConfig:
                 f"Generations need a teacher that a student can replace. Received: "
                 f"--generations={self.generations} with --teacher={self.teacher}. Expected: "
                 "--teacher=frozen or --teacher=scores."
+            )
+
+        if not 0.0 < self.teacher_fraction <= 1.0:
+            raise ValueError(
+                "--teacher_fraction is a share of the teacher's batches. Received: "
+                f"{self.teacher_fraction}. Expected: more than 0, and at most 1."
+            )
+        trained = self.teacher in ("frozen", "scores") and not (self.teacher_dir or self.scores_dir)
+        if self.teacher_fraction < 1.0 and not trained:
+            raise ValueError(
+                "--teacher_fraction is for a teacher that the run trains itself. Received: "
+                f"--teacher={self.teacher}, --teacher_dir={self.teacher_dir}, "
+                f"--scores_dir={self.scores_dir}. Leave it out, or give --teacher=frozen or "
+                "--teacher=scores alone."
             )
 
     def differences(self, other: TrainConfig) -> dict[str, tuple[object, object]]:

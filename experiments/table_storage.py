@@ -42,7 +42,8 @@ def main(argv: list[str]) -> None:
     load_tensorflow()
     from clsd_tf import Encoder, export_model
     from clsd_tf.storage import STORAGE_TYPES, TableStorage, rows_touched
-    from experiments.models import load_model, load_untrained
+    from experiments.exporting import load_untrained
+    from experiments.models import load_model
     from experiments.skew import score_encoded
 
     encoder = Encoder.load(run.encoding)

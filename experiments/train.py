@@ -8,6 +8,7 @@ python -m experiments.train --data_dir=prepared --model_dir=runs/t_ce --method=t
     --method_options='{"drop_rate": 0.2, "ramp_steps": 500}'
 python -m experiments.train --data_dir=prepared --model_dir=runs/oof --method=clsd \
     --confidence=affine --teacher=oof --num_folds=3
+python -m experiments.train --data_dir=prepared --model_dir=runs/quick --teacher_fraction=0.25
 python -m experiments.train --data_dir=prepared --model_dir=runs/second --method=clsd \
     --teacher=scores --generations=2
 python -m experiments.train --data_dir=day_1 --model_dir=runs/day_1 --teacher=ema \
@@ -92,6 +93,11 @@ _SCORES_DIR = flags.DEFINE_string(
     "scores_dir", None, "Scores to learn from (`clsd-score`), with --teacher=scores."
 )
 _NUM_FOLDS = flags.DEFINE_integer("num_folds", 3, "Models of --teacher=oof.", 2)
+_TEACHER_FRACTION = flags.DEFINE_float(
+    "teacher_fraction",
+    1.0,
+    "Share of the batches of an epoch that a teacher is trained on: a cheaper teacher; > 0, <= 1.",
+)
 _GENERATIONS = flags.DEFINE_integer(
     "generations", 1, "Students trained one after the other, each taught by the one before.", 1
 )
@@ -155,7 +161,9 @@ def config_from_flags() -> TrainConfig:
         "temperature": _TEMPERATURE.value,
     }
     arm = get_arm(_METHOD.value)
-    about_teacher = [_TEACHER, _TEACHER_DIR, _SCORES_DIR, _NUM_FOLDS, _GENERATIONS]
+    about_teacher = [
+        *(_TEACHER, _TEACHER_DIR, _TEACHER_FRACTION, _SCORES_DIR, _NUM_FOLDS, _GENERATIONS)
+    ]
     given_flags = [f"--{flag.name}" for flag in about_teacher if flag.present]
     if given_flags and not arm.needs_teacher:
         raise ValueError(
@@ -184,6 +192,7 @@ def config_from_flags() -> TrainConfig:
         teacher_dir=_TEACHER_DIR.value,
         scores_dir=_SCORES_DIR.value,
         num_folds=_NUM_FOLDS.value,
+        teacher_fraction=_TEACHER_FRACTION.value,
         generations=_GENERATIONS.value,
         init_from=_INIT_FROM.value,
         seed=_SEED.value,

@@ -28,7 +28,12 @@ from data_pipeline.reader import make_dataset, steps_per_epoch
 from experiments.arms import get_arm
 from experiments.models import build_ema_teacher, build_model, load_model, save_model
 from experiments.monitoring import EpochLogs, ProgressBar, StepSummaries
-from experiments.objectives import build_objective, own_columns, without_satisfaction
+from experiments.objectives import (
+    build_objective,
+    further_labels,
+    own_columns,
+    without_satisfaction,
+)
 from experiments.runs import PHASE_RESULT, TEACHER_SEED, Run, TrainConfig
 from experiments.scoring import score_with
 
@@ -66,6 +71,11 @@ class Phase:
         """What came of the phase, or None until it is done."""
         path = self.directory / PHASE_RESULT
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    @property
+    def fraction(self) -> float:
+        """Share of the batches of each epoch that is trained on; rows are in random order."""
+        return self.config.teacher_fraction if self.name == "teacher" else 1.0
 
     def held_out(self) -> tf.data.Dataset | ScoredClicks:
         """Rows that the teacher has not trained on.
@@ -260,25 +270,27 @@ def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
     if model.confidence is not None and model.confidence.needs_held_out and not done:
         model.fit_confidence(phase.held_out())
 
-    steps = steps_per_epoch(
+    whole = steps_per_epoch(
         config.data_dir, "train", config.batch_size, without_fold=phase.without_fold
     )
+    steps = max(1, round(phase.fraction * whole))
     logs = EpochLogs(phase.directory / "epochs.json")
     bar = ProgressBar(phase.name, steps, config.epochs, done)
     summaries = StepSummaries(phase.run.logs / phase.name, done)
     with bar:
         for epoch in range(done // steps, config.epochs):
+            done_in_epoch = max(0, done - epoch * steps)
             rest = make_dataset(
                 config.data_dir,
                 "train",
                 config.batch_size,
                 seed=config.seed,
                 epochs=epoch + 1,
-                skip_batches=max(done, epoch * steps),
-                extra_columns=own_columns(model, config),
+                skip_batches=epoch * whole + done_in_epoch,
+                extra_columns=(*own_columns(model, config), *further_labels(model)),
                 without_fold=phase.without_fold,
                 scores=phase.scores,
-            )
+            ).take(steps - done_in_epoch)
             model.fit(
                 without_satisfaction(rest, encoder, own_columns(model, config)),
                 initial_epoch=epoch,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.embeddings import FusedEmbedding, as_features, mean_pool
+from clsd_tf.embeddings import EmbeddedColumns, FusedEmbedding, as_features, mean_pool
 from clsd_tf.features import ModelFeature
 from clsd_tf.linear import SumsFirst
 
@@ -56,6 +56,13 @@ class Backbone(keras.Model, abc.ABC):
 
     def call(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """See the class. Raises ValueError where a feature is missing."""
+        vector = self.represent(*self.embed(inputs))
+        return tf.squeeze(self.head(vector), axis=-1)
+
+    def embed(
+        self, inputs: Mapping[str, tf.Tensor]
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Returns the arguments of `represent`: the features alone, and their embeddings."""
         missing = [feature.name for feature in self.features if feature.name not in inputs]
         if missing:
             raise ValueError(
@@ -64,18 +71,20 @@ class Backbone(keras.Model, abc.ABC):
                 "and for the elements of a list; the feature itself has to be there."
             )
         inputs = {feature.name: inputs[feature.name] for feature in self.features}
-        embedded = {} if self.embedding is None else self.embedding(inputs)
-        vector = self.represent(inputs, embedded)
-        return tf.squeeze(self.head(vector), axis=-1)
+        return inputs, {} if self.embedding is None else self.embedding(inputs)
 
     def pool(
         self, inputs: Mapping[str, tf.Tensor], embedded: Mapping[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
         """Averages each list over its elements: all vectors are float [batch, dim] then."""
-        return {
-            name: vector if vector.shape.rank == 2 else mean_pool(vector, inputs[name])
+        pooled = {
+            name: mean_pool(vector, inputs[name])
             for name, vector in embedded.items()
+            if vector.shape.rank != 2
         }
+        if isinstance(embedded, EmbeddedColumns):
+            return embedded.replaced(pooled)
+        return {**embedded, **pooled}
 
     def columns(
         self, inputs: Mapping[str, tf.Tensor], vectors: Mapping[str, tf.Tensor]
@@ -92,7 +101,15 @@ class Backbone(keras.Model, abc.ABC):
         self, inputs: Mapping[str, tf.Tensor], vectors: Mapping[str, tf.Tensor]
     ) -> tf.Tensor:
         """Puts all features side by side: float [batch, width]. `vectors` are [batch, dim]."""
-        return tf.concat([*self.columns(inputs, vectors).values()], axis=1)
+        columns = self.columns(inputs, vectors)
+        parts = {(name,): part for name, part in columns.items()} | getattr(vectors, "runs", {})
+        names, chosen = [*columns], []
+        while names:
+            # The longest of what begins here, so that least is put together.
+            run = max((run for run in parts if run == tuple(names[: len(run)])), key=len)
+            chosen.append(parts[run])
+            names = names[len(run) :]
+        return tf.concat(chosen, axis=1)
 
     def get_config(self) -> dict[str, object]:
         """See `keras.Model`."""

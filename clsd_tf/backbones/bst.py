@@ -94,7 +94,7 @@ class BST(Backbone):
         read = {
             name: block((item, embedded[name]), inputs[name]) for name, block in self.blocks.items()
         }
-        return self.hidden(self.flatten(inputs, self.pool(inputs, {**embedded, **read})))
+        return self.hidden(self.flatten(inputs, self.pool(inputs, embedded.replaced(read))))
 
     def get_config(self) -> dict[str, object]:
         """See `keras.Model`."""

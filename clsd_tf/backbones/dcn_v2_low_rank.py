@@ -10,7 +10,7 @@ from clsd_tf.features import ModelFeature
 
 
 @register_backbone("dcn_v2_low_rank")
-def dcn_v2_low_rank(features: Sequence[ModelFeature], **kwargs: object) -> DCNv2:
+def dcn_v2_low_rank(features: Sequence[ModelFeature], **kwargs) -> DCNv2:
     """`DCNv2` whose kernels have a quarter of the full rank: half as many weights to cross.
 
         x_{l+1} = x_0 * (U (V x_l) + b) + x_l,   U [width, width / 4], V [width / 4, width]
@@ -22,4 +22,5 @@ def dcn_v2_low_rank(features: Sequence[ModelFeature], **kwargs: object) -> DCNv2
       **kwargs: for `DCNv2`.
     """
     width = sum(f.dim if f.kind == "categorical" else 1 for f in features)
-    return DCNv2(features, **{"projection_dim": max(1, width // 4), **kwargs})
+    kwargs.setdefault("projection_dim", max(1, width // 4))
+    return DCNv2(features, **kwargs)

@@ -52,7 +52,7 @@ class DIN(Backbone):
         interests = {
             name: self._attend(name, item, embedded[name], inputs[name]) for name in self.histories
         }
-        return self.hidden(self.flatten(inputs, self.pool(inputs, {**embedded, **interests})))
+        return self.hidden(self.flatten(inputs, self.pool(inputs, embedded.replaced(interests))))
 
     def _attend(self, name: str, item: tf.Tensor, keys: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
         """Relevance-weighted sum over a history: [batch, dim]."""

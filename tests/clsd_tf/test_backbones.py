@@ -79,6 +79,7 @@ BACKBONES = {
     "final_mlp": {"units": [16], "other_units": [8], "gate_units": [8]},
     "logistic": {},
     "mlp": {"units": [16, 8]},
+    "mmoe": {"units": [16], "tower_units": [8], "num_experts": 2},
     "wide_deep": {"units": [16], "crosses": [("user", "item")], "num_cross_buckets": 500},
 }
 NEED_A_HISTORY = {"bst", "din"}
@@ -424,6 +425,49 @@ def test_final_mlp_without_user_and_item_learns_its_contexts(clicks):
     backbone = get_backbone("final_mlp", plain, units=[6], other_units=[4], gate_units=[5])
     assert backbone(clicks.features).shape == (2000,)
     assert sum("context" in v.name for v in backbone.trainable_variables) == 2
+
+
+class TestFurtherLabels:
+    OPTIONS = {"units": [5], "tower_units": [3], "num_experts": 2, "tasks": ["like"]}  # noqa: RUF012
+
+    def test_gates_mix_experts_for_each_task(self, clicks):
+        backbone = get_backbone("mmoe", clicks.inputs, **self.OPTIONS)
+        inputs, _ = parts_of(backbone, clicks)
+        randomise(backbone)
+        vectors = {name: v.numpy() for name, v in backbone.embedding(inputs).items()}
+        x = side_by_side(inputs, vectors)
+        experts = [numpy_dense(expert.layers[0], x) for expert in backbone.experts]
+        logits = []
+        for gate, tower, head in zip(
+            backbone.gates, backbone.towers, [backbone.head, *backbone.task_heads], strict=True
+        ):
+            opened = np.exp(numpy_dense(gate, x, relu=False))
+            opened /= opened.sum(axis=1, keepdims=True)
+            mixed = sum(opened[:, k : k + 1] * experts[k] for k in range(2))
+            logits.append(numpy_dense(head, numpy_dense(tower.layers[0], mixed), relu=False)[:, 0])
+        np.testing.assert_allclose(backbone(inputs), logits[0], rtol=1e-4, atol=1e-5)
+        liked = backbone.task_logits(inputs)["like"]
+        np.testing.assert_allclose(liked, logits[1], rtol=1e-4, atol=1e-5)
+
+    def test_their_cross_entropy_is_added_in_training_alone(self, clicks):
+        backbone = get_backbone("mmoe", clicks.inputs, **self.OPTIONS, task_weight=0.5)
+        rows = {name: values[:50] for name, values in clicks.features.items()}
+        like = np.arange(50) % 2
+        backbone(rows)
+        assert backbone.losses == []
+        backbone({**rows, "like": like}, training=True)
+        z = backbone.task_logits(rows)["like"].numpy()
+        expected = 0.5 * np.mean(np.log1p(np.exp(z)) - like * z)
+        assert float(backbone.losses[0]) == pytest.approx(expected, rel=1e-5)
+
+    def test_batches_without_the_label_do_not_train(self, clicks):
+        backbone = get_backbone("mmoe", clicks.inputs, **self.OPTIONS)
+        with pytest.raises(ValueError, match="labels that the batches lack.*also: like"):
+            backbone(clicks.features, training=True)
+
+    def test_an_input_is_no_label(self, clicks):
+        with pytest.raises(ValueError, match="A label cannot be an input too. Received: price"):
+            get_backbone("mmoe", clicks.inputs, tasks=["price"])
 
 
 def test_bst_reads_the_last_clicks_of_a_history_as_far_as_it_goes(clicks):

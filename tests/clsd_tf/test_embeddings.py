@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from clsd_tf.backbones import get_backbone
 from clsd_tf.embeddings import FusedEmbedding, keras_inputs, mean_pool
 from clsd_tf.features import ModelFeature
 
@@ -63,3 +65,45 @@ def test_a_functional_model_of_ones_own_takes_the_same_features():
     embedded = FusedEmbedding(FEATURES)(inputs)
     model = keras.Model(inputs, keras.layers.Dense(1)(embedded["user"]))
     assert model(INPUTS).shape == (2, 1)
+
+
+class TestColumnsSideBySide:
+    FEATURES = (
+        ModelFeature("a", "categorical", cardinality=9, dim=2, table="a"),
+        ModelFeature("b", "categorical", cardinality=9, dim=2, table="b"),
+        ModelFeature("x", "numeric"),
+        ModelFeature("c", "categorical", cardinality=9, dim=2, table="c"),
+        ModelFeature("d", "categorical", cardinality=9, dim=3, table="d"),
+        ModelFeature("past", "categorical", cardinality=9, dim=2, length=2, table="a"),
+        ModelFeature("e", "categorical", cardinality=9, dim=2, table="e"),
+        ModelFeature("f", "categorical", cardinality=9, dim=2, table="f"),
+    )
+
+    @pytest.fixture
+    def inputs(self):
+        return {
+            **{name: tf.constant([1, 2]) for name in "abcdef"},
+            "past": tf.constant([[3, 0], [4, 5]]),
+            "x": tf.constant([0.5, 0.25]),
+        }
+
+    def test_runs_are_of_consecutive_scalars_of_a_table(self, inputs):
+        embedded = FusedEmbedding(self.FEATURES)(inputs)
+        assert set(embedded.runs) == {("a", "b"), ("c",), ("d",), ("e", "f")}
+        for names, run in embedded.runs.items():
+            np.testing.assert_array_equal(run, tf.concat([embedded[n] for n in names], axis=1))
+
+    def test_a_replaced_column_is_no_part_of_a_run(self, inputs):
+        embedded = FusedEmbedding(self.FEATURES)(inputs)
+        changed = embedded.replaced({"a": tf.zeros([2, 2])})
+        assert set(changed.runs) == {("c",), ("d",), ("e", "f")}
+        np.testing.assert_array_equal(changed["a"], np.zeros([2, 2]))
+        np.testing.assert_array_equal(changed["b"], embedded["b"])
+
+    def test_a_backbone_sees_what_single_columns_would_show_it(self, inputs):
+        backbone = get_backbone("mlp", self.FEATURES)
+        embedded = backbone.embedding(inputs)
+        plain = dict(embedded)  # of which nothing is known
+        flat = backbone.flatten(inputs, backbone.pool(inputs, embedded))
+        np.testing.assert_array_equal(flat, backbone.flatten(inputs, backbone.pool(inputs, plain)))
+        assert flat.shape == (2, 2 * 6 + 3 + 1)

@@ -92,6 +92,17 @@ class TestRowwiseAdagrad:
         expected = reference_rowwise_adagrad(start, [densified(*s, 7) for s in steps], 0.03)
         np.testing.assert_allclose(variable, expected, rtol=1e-4)
 
+    def test_rows_that_others_may_change_are_added_to_with_the_same_result(self, monkeypatch):
+        results = []
+        for rivals in (False, True):
+            monkeypatch.setattr("clsd_tf.optimizers._has_rivals", lambda rivals=rivals: rivals)
+            variable = tf.Variable(tf.ones([6, 4]))
+            optimizer = RowwiseAdagrad()
+            apply_sparse(optimizer, variable, sparse_steps(5, 6))
+            results.append(variable.numpy())
+        np.testing.assert_allclose(*results, rtol=1e-6)
+        assert (results[0] != 1.0).any()
+
     def test_by_hand(self):
         # Row 0 gets (1, 0) + (2, 4) = (3, 4): mean square 12.5, accumulator 12.5 + 3.5 = 16,
         # rate 0.4 / 4 = 0.1. Row 1 gets nothing.

@@ -169,10 +169,6 @@ MISTAKES = {
         feature('type = "int", encoding = "vocabulary", default = true'),
         "column 'x', `default`: Must be of type 'int'. Received: ",
     ),
-    "two labels": (
-        feature('role = "label", type = "int"'),
-        "column 'x', `role`: At most one column has role 'label'. Received: click, x.",
-    ),
     "two weights": (
         {
             "columns": {

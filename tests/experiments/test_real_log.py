@@ -21,9 +21,11 @@ import tensorflow as tf
 
 from clsd_tf import Encoder, read_spec
 from clsd_tf.features import ROW
+from data_pipeline.manifest import Manifest
 from experiments.evaluation import score_split
 from experiments.models import load_model
 from experiments.runs import Run
+from experiments.skew import compare_raw
 
 COMMON = ["--backbone=mlp", '--backbone_options={"units": [16]}', "--seed=1"]
 # What a server does: it knows TensorFlow alone.
@@ -129,3 +131,16 @@ def test_raw_requests_are_served_as_the_trained_model_scores(served, kuairand_di
     scored = score_split(model, Encoder.load(trained.encoding), served / "prepared", "valid")
     assert len(received) == len(scored.scores) == 17_226
     np.testing.assert_allclose(received, scored.scores, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_every_raw_row_is_encoded_in_the_export_as_prepare_did(served, kuairand_directory, split):
+    trained, prepared = Run(served / "clsd"), served / "prepared"
+    model = load_model(trained, trained.config())
+    scored = score_split(model, Encoder.load(trained.encoding), prepared, split)
+    raw, export = kuairand_directory / "data", served / "served" / "1"
+    _, skew = compare_raw(export, scored, prepared, raw, split, allowed=1e-5)
+    assert np.ptp(scored.scores) > 0.5
+    assert skew.rows == Manifest.load(prepared).rows[split] > 15_000
+    assert skew.rows_that_differ == 0

@@ -14,7 +14,8 @@ from clsd_tf.export import export_model
 from clsd_tf.storage import TableStorage
 from data_pipeline.raw_rows import raw_batches, rows_of
 from experiments.evaluation import score_split
-from experiments.models import load_model, load_taught_model, load_untrained
+from experiments.exporting import load_untrained, load_with_confidence
+from experiments.models import load_model
 from experiments.served import FORMS, ServedModel, answer_requests, make_request
 from experiments.skew import compare_raw, score_encoded, score_raw
 
@@ -133,7 +134,7 @@ class TestServedModel:
 
 class TestLoading:
     def test_the_taught_student_knows_what_it_was_taught(self, clsd, model, encoder, prepared):
-        taught = load_taught_model(clsd, clsd.config())
+        taught = load_with_confidence(clsd)
         weights = zip(taught.backbone.weights, model.backbone.weights, strict=True)
         assert all(np.array_equal(a, b) for a, b in weights)
         assert taught.confidence.is_fitted
@@ -143,7 +144,7 @@ class TestLoading:
 
     def test_a_plain_run_has_none(self, plain):
         with pytest.raises(ValueError, match="no teacher that can score new rows"):
-            load_taught_model(plain, plain.config())
+            load_with_confidence(plain)
 
     def test_initial_weights_are_those_of_the_seed(self, plain):
         untrained = load_untrained(plain).backbone

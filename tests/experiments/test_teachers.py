@@ -12,7 +12,7 @@ from clsd_tf import Encoder, export_model
 from clsd_tf.batches import logits_of
 from clsd_tf.features import TEACHER_LOGIT
 from data_pipeline.manifest import Manifest
-from data_pipeline.reader import make_dataset
+from data_pipeline.reader import make_dataset, steps_per_epoch
 from data_pipeline.scores import ScoreError
 from experiments import scoring
 from experiments.evaluation import score_split
@@ -167,3 +167,28 @@ def test_an_ema_teacher_is_not_served(configure, train, tmp_path):
     path = export_model(model, Encoder.load(run.encoding), tmp_path / "export")
     served = tf.saved_model.load(str(path))
     assert len(served.weights) == len(model.backbone.weights)
+
+
+class TestTeacherFraction:
+    def test_the_teacher_takes_its_share_of_the_steps_and_the_student_all(
+        self, tmp_path, configure, train, prepared
+    ):
+        config = configure("clsd", options={"confidence": "affine"}, teacher_fraction=0.25)
+        run = train(tmp_path / "quarter", config)
+        whole = steps_per_epoch(prepared, "train", config.batch_size)
+        steps = {
+            part: int(
+                tf.train.latest_checkpoint(run.directory / part / "checkpoints").rpartition("-")[2]
+            )
+            for part in ("teacher", "student")
+        }
+        assert steps == {"teacher": round(0.25 * whole), "student": whole}
+
+    @pytest.mark.parametrize("fraction", [0.0, 1.5])
+    def test_it_is_a_share(self, configure, fraction):
+        with pytest.raises(ValueError, match="more than 0, and at most 1"):
+            configure("clsd", teacher_fraction=fraction)
+
+    def test_it_is_of_no_use_where_no_teacher_is_trained(self, configure):
+        with pytest.raises(ValueError, match="trains itself"):
+            configure("clsd", options={"confidence": "affine"}, teacher="ema", teacher_fraction=0.5)

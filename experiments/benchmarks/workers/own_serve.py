@@ -1,0 +1,74 @@
+"""An export of this project, called as a server calls it."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import time
+
+import numpy as np
+import tensorflow as tf
+from worker_protocol import serve
+
+import clsd_tf
+
+
+class OwnServing:
+    """Options: "prepared", "output_dir", "candidates" of a request, "taught" or plain."""
+
+    def prepare(self, options: dict) -> dict:
+        """Builds, exports and loads a model, and writes a request."""
+        encoder = clsd_tf.Encoder.load(options["prepared"])
+
+        def backbone() -> tf.keras.Model:
+            return clsd_tf.get_backbone("dcn_v2", encoder.model_features)
+
+        model = backbone()
+        if options["taught"]:
+            groups = {"num_groups": encoder.num_groups}
+            model = clsd_tf.ClickConfidenceModel(model, backbone(), "global", **groups)
+        inner = model.backbone if options["taught"] else model
+        shapes = {f.name: [1, f.length] if f.is_list else [1] for f in encoder.model_features}
+        inner({f.name: tf.zeros(shapes[f.name], _dtype(f)) for f in encoder.model_features})
+        directory = pathlib.Path(options["output_dir"])
+        shutil.rmtree(directory, ignore_errors=True)
+        path = clsd_tf.export_model(model, encoder, directory)
+        self._loaded = tf.saved_model.load(str(path))
+        self._signature = self._loaded.signatures["serving_default"]
+        self._request = tf.constant(
+            [_example(encoder, row) for row in range(options["candidates"])]
+        )
+        self._candidates = options["candidates"]
+        self.run(20)
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        return {"bytes": size}
+
+    def run(self, steps: int) -> tuple[int, dict[str, float]]:
+        """Answers requests."""
+        times = []
+        for _ in range(steps):
+            start = time.monotonic()
+            self._signature(inputs=self._request)["outputs"].numpy()
+            times.append(1e3 * (time.monotonic() - start))
+        p50, p99 = np.percentile(times, [50, 99])
+        return steps * self._candidates, {"p50_ms": float(p50), "p99_ms": float(p99)}
+
+
+def _dtype(feature: clsd_tf.ModelFeature) -> tf.DType:
+    return tf.float32 if feature.kind == "numeric" else tf.int64
+
+
+def _example(encoder: clsd_tf.Encoder, row: int) -> bytes:
+    """A request's candidate with a value in every column."""
+    example = tf.train.Example()
+    for column in encoder.spec.model_columns:
+        feature = example.features.feature[column.name]
+        if column.type == "float":
+            feature.float_list.value.append(0.1 * row)
+        else:
+            feature.int64_list.value.extend(range(row, row + (column.max_length or 1)))
+    return example.SerializeToString()
+
+
+if __name__ == "__main__":
+    serve(OwnServing())
