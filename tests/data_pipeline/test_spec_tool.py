@@ -270,7 +270,7 @@ class TestCheck:
 
 
 class TestCommand:
-    """In this process: neither command imports TensorFlow, see `tests/test_catalogue.py`."""
+    """In this process; as one of its own in `test_spec_command.py`."""
 
     def call(self, capsys, *arguments: str, **given: object) -> tuple[str, dict]:
         from absl.testing import flagsaver
