@@ -122,9 +122,9 @@ def test_mistakes_of_spelling_and_type_at_once():
         "valid_fraction, valid_from.",
         "line 4, [split.by]: Input should be 'day', 'time' or 'user'. Received: 'week'.",
         "line 10, column 'x', `encodign`: Unknown option `encodign`. Did you mean `encoding`? "
-        "Allowed: boundaries, default, dim, encoding, keep, max_length, max_size, min_count, "
-        "model_input, num_buckets, num_oov, num_values, positive_from, quantiles, role, scaling, "
-        "separator, shares, source, table, type, unit.",
+        "Allowed: boundaries, default, describes, dim, encoding, keep, max_length, max_size, "
+        "min_count, model_input, num_buckets, num_oov, num_values, positive_from, quantiles, role, "
+        "scaling, separator, shares, source, table, type, unit.",
         "line 11, column 'y', `type`: Input should be 'string', 'int' or 'float'. "
         "Received: 'integer'.",
         "line 12, column 'z': Must be a table. Received: 3.",
