@@ -203,6 +203,10 @@ class Encoder(tf.Module):
         tokens = self._vocabularies[column.name].first(count)
         return [int(token) if column.type == "int" else token for token in tokens]
 
+    def vocabulary(self, column: ColumnSpec) -> list[str]:
+        """All tokens that the vocabulary of a column holds, in the order of their ids."""
+        return self._vocabularies[column.name].tokens()
+
     def boundaries(self, column: ColumnSpec) -> list[float]:
         """Rising bucket boundaries of a column, declared or learned."""
         if column.boundaries is not None:
