@@ -10,7 +10,7 @@ import tf_keras as keras
 
 from clsd_tf.backbones import register_backbone
 from clsd_tf.backbones.base import Backbone, dense_stack, item_and_histories
-from clsd_tf.embeddings import as_features, mean_pool
+from clsd_tf.embeddings import EmbeddedColumns, as_features, mean_pool
 from clsd_tf.features import ModelFeature
 
 
@@ -86,9 +86,7 @@ class BST(Backbone):
         }
         return super().call({**inputs, **cut})
 
-    def represent(
-        self, inputs: Mapping[str, tf.Tensor], embedded: Mapping[str, tf.Tensor]
-    ) -> tf.Tensor:
+    def represent(self, inputs: Mapping[str, tf.Tensor], embedded: EmbeddedColumns) -> tf.Tensor:
         """See the base class."""
         item = embedded[self.item]
         read = {

@@ -9,6 +9,7 @@ import tf_keras as keras
 
 from clsd_tf.backbones import register_backbone
 from clsd_tf.backbones.base import Backbone, dense_stack, item_and_histories
+from clsd_tf.embeddings import EmbeddedColumns
 from clsd_tf.features import ModelFeature
 
 
@@ -44,9 +45,7 @@ class DIN(Backbone):
         self.attention = {name: _scorer(self.attention_units, name) for name in self.histories}
         self.hidden = dense_stack(self.units, name="hidden")
 
-    def represent(
-        self, inputs: Mapping[str, tf.Tensor], embedded: Mapping[str, tf.Tensor]
-    ) -> tf.Tensor:
+    def represent(self, inputs: Mapping[str, tf.Tensor], embedded: EmbeddedColumns) -> tf.Tensor:
         """See the base class."""
         item = embedded[self.item]
         interests = {
