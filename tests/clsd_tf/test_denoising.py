@@ -350,6 +350,7 @@ class TestAllObjectives:
         assert tape.gradient(loss, source) is None
         assert loss.shape == (8,) and np.all(np.isfinite(tape.gradient(loss, logits)))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["t_ce", "pld_style", "shuffled", "decap_style", "oracle"])
     def test_trains_on_two_replicas(self, clicks, two_replicas, name):
         with two_replicas.scope():

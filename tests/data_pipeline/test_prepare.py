@@ -317,6 +317,7 @@ class TestNoise:
             logs.prepare(GOLDEN, write=WriteOptions(noise_rates=(0.1, 0.2, 0.3)))
 
 
+@pytest.mark.slow
 def test_threads_change_no_byte(logs, tmp_path):
     """Enough rows for an engine to divide them among threads."""
     rng = np.random.default_rng(0)

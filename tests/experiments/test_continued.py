@@ -75,6 +75,7 @@ def test_a_frozen_teacher_goes_on_as_well(clsd, continued, train, tmp_path):
     assert np.abs(scores_of(run, "teacher") - scores_of(run)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_copied_teacher_goes_on_where_it_was_trained(
     plain, configure, continued, train, tmp_path
 ):

@@ -56,6 +56,7 @@ def test_scores_of_another_data_set_are_refused(configure, train, tmp_path):
         train(tmp_path / "run", config)
 
 
+@pytest.mark.slow
 def test_a_row_is_scored_by_the_model_that_left_it_out(configure, prepared, train, tmp_path):
     config = configure("clsd", options=AFFINE, teacher="oof", num_folds=2)
     run = train(tmp_path / "run", config)
@@ -74,6 +75,7 @@ def test_a_row_is_scored_by_the_model_that_left_it_out(configure, prepared, trai
     assert all(0.1 < group["scale"] < 3 for group in table)
 
 
+@pytest.mark.slow
 def test_each_generation_teaches_the_next(configure, train, tmp_path):
     both = train(tmp_path / "both", configure("clsd", generations=2))
     taught_by: dict[str, str] = {}
