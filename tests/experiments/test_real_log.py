@@ -27,6 +27,8 @@ from experiments.models import load_model
 from experiments.runs import Run
 from experiments.skew import compare_raw
 
+pytestmark = pytest.mark.slow
+
 COMMON = ["--backbone=mlp", '--backbone_options={"units": [16]}', "--seed=1"]
 # What a server does: it knows TensorFlow alone.
 RELOAD = """
@@ -133,7 +135,6 @@ def test_raw_requests_are_served_as_the_trained_model_scores(served, kuairand_di
     np.testing.assert_allclose(received, scored.scores, atol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
 def test_every_raw_row_is_encoded_in_the_export_as_prepare_did(served, kuairand_directory, split):
     trained, prepared = Run(served / "clsd"), served / "prepared"

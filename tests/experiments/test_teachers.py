@@ -119,6 +119,7 @@ def killed_scorer(model):
     return score
 
 
+@pytest.mark.slow
 def test_results_name_each_phase(configure, tmp_path):
     run, config = Run(tmp_path / "run"), configure("clsd", teacher="scores", generations=2)
     run.begin(config, overwrite=False)
@@ -143,7 +144,7 @@ def test_what_contradicts_itself_is_refused(fields, message):
         TrainConfig(data_dir="prepared", data="", **fields)
 
 
-@pytest.mark.parametrize("confidence", ["affine", "mixture"])
+@pytest.mark.parametrize("confidence", ["affine", pytest.param("mixture", marks=pytest.mark.slow)])
 def test_an_ema_teacher_takes_one_training_and_resumes(
     configure, train, tmp_path, monkeypatch, confidence
 ):
