@@ -143,14 +143,14 @@ class TestCollection:
         text = (
             "for seed in 3 4; do\n"
             "  .venv/bin/python -m experiments.train --seed $seed \\\n"
-            "      --data_dir '/tmp/a b' --x=${UNSET} | tee log; done\n"
+            "      --data_dir 'a b' --x=${UNSET} | tee log; done\n"
             "X=1 clsd-export --model_dir m && clsd-demo > out\n"
             "./run demo --rows 5\n"
             "pip install clsd_tf\n"
         )
         received = [(c.module, c.arguments) for c in commands_in(text, "here")]
         assert received == [
-            ("experiments.train", ["--seed", "3", "--data_dir", "/tmp/a b", "--x=1"]),
+            ("experiments.train", ["--seed", "3", "--data_dir", "a b", "--x=1"]),
             ("experiments.export", ["--model_dir", "m"]),
             ("experiments.demo", []),
             ("experiments.demo", ["--rows", "5"]),
