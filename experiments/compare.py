@@ -31,7 +31,6 @@ from experiments.arms import ARMS
 from experiments.fit_progress import FitProgress
 from experiments.fits import FitCache
 from experiments.plan import Settings, num_fits
-from experiments.runs import TEACHERS
 from experiments.variants import parse_variant
 from experiments.worlds import World, WorldMaker, choose_worlds
 
@@ -74,12 +73,6 @@ _JUDGE = flags.DEFINE_list(
 _PRIMARY = flags.DEFINE_enum(
     "primary", "clsd", list(ARMS), "Arm of the declared contrasts, one for each backbone."
 )
-_TEACHER = flags.DEFINE_enum(
-    "teacher",
-    "frozen",
-    list(TEACHERS),
-    "Where the teachers of arms that have one come from, see `clsd-train --help`.",
-)
 _EPOCHS = flags.DEFINE_integer("epochs", 1, "Passes over the rows.", 1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 512, "Impressions a step.", 1)
 _DRAWS = flags.DEFINE_integer("bootstrap_draws", 1000, "Samples of users for intervals.", 1)
@@ -102,7 +95,6 @@ def main(argv: list[str]) -> None:
         tune_seeds=_TUNE_SEEDS.value,
         epochs=_EPOCHS.value,
         batch_size=_BATCH_SIZE.value,
-        teacher=_TEACHER.value,
     )
     for arm in settings.arms:
         parse_variant(arm)

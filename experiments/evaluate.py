@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline.cli import load_tensorflow, run_main, write_results
-from experiments.runs import Run
+from experiments.runs import finished_run
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Directory of a finished run (`clsd-train`).")
 _DATA_DIR = flags.DEFINE_string(
@@ -53,11 +53,7 @@ def main(argv: list[str]) -> None:
             "An export is compared on a raw log. Received: one of --saved_model and --raw. "
             "Expected: both, or neither."
         )
-    run = Run(_MODEL_DIR.value)
-    run.require_finished()
-    config = run.config()
-    data_dir = _DATA_DIR.value or config.data_dir
-    run.require_same_encoding(data_dir)
+    run, config, data_dir = finished_run(_MODEL_DIR.value, _DATA_DIR.value)
 
     load_tensorflow()
     from clsd_tf import Encoder
@@ -89,7 +85,7 @@ def main(argv: list[str]) -> None:
         output / "results.json",
         config={
             "model_dir": str(run.directory),
-            "data_dir": str(data_dir),
+            "data_dir": data_dir,
             "split": _SPLIT.value,
             "method": config.method,
             "seed": config.seed,

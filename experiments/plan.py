@@ -27,7 +27,6 @@ class Settings:
       tune_seeds: fits of each trial, with seeds from 0.
       epochs: of each fit.
       batch_size: of each fit.
-      teacher: where the teachers of arms that have one come from, see `experiments.runs.TEACHERS`.
     """
 
     arms: tuple[str, ...]
@@ -37,7 +36,6 @@ class Settings:
     tune_seeds: int = 2
     epochs: int = 1
     batch_size: int = 512
-    teacher: str = "frozen"
 
     def config(self, arm: str, backbone: str, seed: int, data_dir: pathlib.Path) -> TrainConfig:
         """A fit of an arm before its options are tuned."""
@@ -54,7 +52,6 @@ class Settings:
             method=variant.arm,
             options=variant.entry.with_options({}),
             confidence_options=told,
-            teacher=self.teacher if variant.entry.needs_teacher else "frozen",
             seed=seed,
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -88,7 +85,8 @@ def num_fits(
         trials = min(settings.num_trials, math.prod(map(len, space.values())))
         fits = trials * settings.tune_seeds + settings.num_seeds
         trained += fits
-        teachers += fits * (variant.entry.needs_teacher and settings.teacher in SHARED_TEACHERS)
+        source = variant.options.get("teacher", SHARED_TEACHERS[0])
+        teachers += fits * (variant.entry.needs_teacher and source in SHARED_TEACHERS)
     # Teachers are plain models, of which there are no more than learning rates to choose from.
     cells = math.prod(map(len, LEARNING_RATES.values()))
     teachers = min(teachers, cells * max(settings.num_seeds, settings.tune_seeds))

@@ -245,6 +245,29 @@ class Run:
                 )
 
 
+def finished_run(
+    model_dir: str | pathlib.Path, data_dir: str | pathlib.Path | None
+) -> tuple[Run, TrainConfig, str]:
+    """Opens a finished run and the data set to use it on.
+
+    Args:
+      model_dir: of the run.
+      data_dir: prepared data set; None for that of the run.
+
+    Returns:
+      The run, its config, and the data set.
+
+    Raises:
+      ValueError: the run is not finished, or the data set is encoded otherwise.
+    """
+    run = Run(model_dir)
+    run.require_finished()
+    config = run.config()
+    data_dir = str(data_dir or config.data_dir)
+    run.require_same_encoding(data_dir)
+    return run, config, data_dir
+
+
 def _is_same(path: pathlib.Path, other: pathlib.Path, *, may_grow: bool) -> bool:
     if filecmp.cmp(path, other, shallow=False):
         return True

@@ -21,7 +21,7 @@ import time
 from absl import flags
 
 from data_pipeline.cli import load_tensorflow, run_main, write_results
-from experiments.runs import Run
+from experiments.runs import finished_run
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Directory of a finished run (`clsd-train`).")
 _DATA_DIR = flags.DEFINE_string(
@@ -39,11 +39,7 @@ flags.mark_flag_as_required("model_dir")
 def main(argv: list[str]) -> None:
     """Scores by the flags."""
     del argv
-    run = Run(_MODEL_DIR.value)
-    run.require_finished()
-    config = run.config()
-    data_dir = _DATA_DIR.value or config.data_dir
-    run.require_same_encoding(data_dir)
+    run, config, data_dir = finished_run(_MODEL_DIR.value, _DATA_DIR.value)
     output = pathlib.Path(_OUTPUT_DIR.value or run.directory / "scores")
 
     load_tensorflow()
@@ -55,7 +51,7 @@ def main(argv: list[str]) -> None:
     tf.get_logger().setLevel("ERROR")  # it warns of optimizers, which nothing here needs
     started = time.monotonic()
     scores = score_with(run, config, ["student"], _SPLITS.value, output, data_dir)
-    config = dataclasses.replace(config, data_dir=str(data_dir))
+    config = dataclasses.replace(config, data_dir=data_dir)
     confidences = []
     if has_confidence(config):
         for split in _SPLITS.value:
@@ -64,7 +60,7 @@ def main(argv: list[str]) -> None:
         output / "results.json",
         config={
             "model_dir": str(run.directory),
-            "data_dir": str(data_dir),
+            "data_dir": data_dir,
             "splits": _SPLITS.value,
         },
         metrics={

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline.cli import load_tensorflow, run_main, steps, write_results
-from experiments.runs import Run
+from experiments.runs import finished_run
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Directory of a finished run (`clsd-train`).")
 _DATA_DIR = flags.DEFINE_string(
@@ -33,11 +33,7 @@ flags.mark_flag_as_required("model_dir")
 def main(argv: list[str]) -> None:
     """Measures by the flags."""
     del argv
-    run = Run(_MODEL_DIR.value)
-    run.require_finished()
-    config = run.config()
-    data_dir = _DATA_DIR.value or config.data_dir
-    run.require_same_encoding(data_dir)
+    run, config, data_dir = finished_run(_MODEL_DIR.value, _DATA_DIR.value)
 
     load_tensorflow()
     from clsd_tf import Encoder, export_model
@@ -67,7 +63,7 @@ def main(argv: list[str]) -> None:
     output = pathlib.Path(_OUTPUT_DIR.value or run.directory / "storage")
     write_results(
         output / "results.json",
-        config={"model_dir": str(run.directory), "data_dir": str(data_dir), "split": _SPLIT.value},
+        config={"model_dir": str(run.directory), "data_dir": data_dir, "split": _SPLIT.value},
         metrics={"rows": rows, "rows_touched": kept, "storage": measured},
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
 
@@ -13,7 +12,6 @@ import tf_keras as keras
 from clsd_tf import (
     ClickConfidenceModel,
     EMATeacher,
-    ScoredClicks,
     StepCheckpoint,
     StoredScores,
     get_confidence,
@@ -22,11 +20,10 @@ from clsd_tf.encoding import Encoder, copy_encoding
 from clsd_tf.growth import take_over
 from clsd_tf.online_confidence import online_confidence
 from clsd_tf.optimizers import build_optimizer
-from data_pipeline.cli import write_json
 from data_pipeline.manifest import Manifest
 from data_pipeline.reader import make_dataset, steps_per_epoch
 from experiments.arms import get_arm
-from experiments.models import build_ema_teacher, build_model, load_model, save_model
+from experiments.models import build_ema_teacher, build_model, load_model
 from experiments.monitoring import EpochLogs, ProgressBar, StepSummaries
 from experiments.objectives import (
     build_objective,
@@ -34,68 +31,9 @@ from experiments.objectives import (
     own_columns,
     without_satisfaction,
 )
-from experiments.runs import PHASE_RESULT, TEACHER_SEED, Run, TrainConfig
+from experiments.phases import Phase, no_validation
+from experiments.runs import TEACHER_SEED, Run, TrainConfig
 from experiments.scoring import score_with
-
-
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """The training of one model of a run.
-
-    Attributes:
-      name: "teacher", "fold_0", ..., "generation_1", ... or "student".
-      run: that it belongs to.
-      config: of the run.
-      checkpoint_steps: batches between checkpoints.
-      scores: directory of the teacher's scores, if the model is taught by stored ones.
-      without_fold: what of the training rows is left out, see `make_dataset`.
-      teacher_clicks: impressions that the teacher scored before it trained on them; None where
-        there are none, or better ones.
-    """
-
-    name: str
-    run: Run
-    config: TrainConfig
-    checkpoint_steps: int
-    scores: pathlib.Path | None = None
-    without_fold: tuple[int, int] | None = None
-    teacher_clicks: ScoredClicks | None = None
-
-    @property
-    def directory(self) -> pathlib.Path:
-        """Where checkpoints, weights and the phase's result are kept."""
-        return self.run.directory / self.name
-
-    @property
-    def result(self) -> dict[str, object] | None:
-        """What came of the phase, or None until it is done."""
-        path = self.directory / PHASE_RESULT
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-    @property
-    def fraction(self) -> float:
-        """Share of the batches of each epoch that is trained on; rows are in random order."""
-        return self.config.teacher_fraction if self.name == "teacher" else 1.0
-
-    def held_out(self) -> tf.data.Dataset | ScoredClicks:
-        """Rows that the teacher has not trained on.
-
-        Those of its folds, or of its first pass, and else validation rows.
-        """
-        if self.teacher_clicks is not None:
-            return self.teacher_clicks
-        split = "train" if self.config.teacher == "oof" else "valid"
-        if split == "valid" and not Manifest.load(self.config.data_dir).rows.get(split):
-            raise _no_validation("The confidence function is fitted")
-        # Scores and groups are all that is read.
-        return make_dataset(
-            self.config.data_dir, split, 4096, shuffle=False, columns=[], scores=self.scores
-        )
-
-    def finish(self, model: ClickConfidenceModel, result: dict[str, object]) -> None:
-        """Keeps the model, then says that the phase is done."""
-        save_model(model, self.directory)
-        write_json(self.directory / PHASE_RESULT, result)
 
 
 def train_run(run: Run, config: TrainConfig, *, checkpoint_steps: int) -> dict[str, object]:
@@ -311,7 +249,7 @@ def _finish(
 ) -> None:
     if phase.name == "student" and phase.config.calibrate:
         if valid is None:
-            raise _no_validation("Calibration is fitted")
+            raise no_validation("Calibration is fitted")
         model.calibrate(valid)
     result: dict[str, object] = {"epochs": epochs, "outputs": model.output_meaning}
     if model.confidence is not None:
@@ -322,10 +260,3 @@ def _finish(
 def _valid(config: TrainConfig) -> tf.data.Dataset:
     """Validation rows: larger batches, since there is no step to take."""
     return make_dataset(config.data_dir, "valid", max(config.batch_size, 4096))
-
-
-def _no_validation(what: str) -> ValueError:
-    return ValueError(
-        f"{what} on validation rows, and the data set has none. Received: valid = 0 rows. "
-        "Prepare the log with a validation day (`split.valid_from`) or fraction."
-    )

@@ -22,6 +22,7 @@ _OF_THE_RUN = {
     for field in dataclasses.fields(TrainConfig)
     if field.type in ("str", "int", "float", "bool")
 } - _OF_THE_COMPARISON
+_OF_THE_TEACHER = {"teacher", "num_folds", "generations", "teacher_fraction"}
 _CONFIDENCE = "confidence_options."
 
 
@@ -61,6 +62,8 @@ def parse_variant(text: str) -> Variant:
     name, *pairs = text.split(":")
     arm = get_arm(name)
     known = {*_OF_THE_RUN, *arm.options, *arm.method_options}
+    if not arm.needs_teacher:
+        known -= _OF_THE_TEACHER
     options: dict[str, Value] = {}
     for pair in pairs:
         option, separator, value = pair.partition("=")

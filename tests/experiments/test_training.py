@@ -113,6 +113,7 @@ def truth_of(prepared: pathlib.Path, log: pathlib.Path, split: str) -> pa.Table:
 
 def test_no_satisfaction_reaches_a_train_step(configure, train, tmp_path, monkeypatch):
     seen: set[str] = set()
+    import experiments.phases as phases
     import experiments.training as training
 
     original = training.make_dataset
@@ -122,7 +123,8 @@ def test_no_satisfaction_reaches_a_train_step(configure, train, tmp_path, monkey
         seen.update(dataset.element_spec[0])
         return dataset
 
-    monkeypatch.setattr(training, "make_dataset", spying)
+    for module in (training, phases):
+        monkeypatch.setattr(module, "make_dataset", spying)
     run = train(tmp_path / "run", configure())
     spec = Encoder.load(run.encoding).spec
     assert GROUP in seen

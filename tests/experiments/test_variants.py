@@ -38,6 +38,7 @@ def test_options_go_where_they_belong():
         ("clsd:stutent=soft", "'stutent=soft'"),
         ("clsd:seed=3", "'seed=3'"),  # the comparison's own
         ("plain:confidence_options.tail=0.02", "confidence_options.tail"),
+        ("plain:teacher=ema", "'teacher=ema'"),
         ("clsd:student=soft:student=weight", "'student=weight'"),
         ("clds:student=soft", "Unknown method"),
     ],
