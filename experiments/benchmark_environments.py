@@ -1,7 +1,8 @@
 r"""Makes the virtual environments of the peers that the benchmark measures beside this project.
 
-python -m experiments.benchmark_environments --directory=/tmp/clsd/environments
-python -m experiments.benchmark_environments --directory=/tmp/clsd/environments --only=torch,grain
+python -m experiments.benchmark_environments --directory=environments
+python -m experiments.benchmark_environments --directory=environments --only=torch,grain
+python -m experiments.benchmark_environments --directory=environments --only=deepctr
 
 Each comes from a file of pinned requirements in `experiments/benchmarks/requirements`. An
 environment that stands is left alone, unless its file has changed. Then: `clsd-benchmark`.

@@ -1,6 +1,8 @@
 """The whole path in one command: simulated clicks -> shards -> plain model and CLSD -> export.
 
 python -m experiments.demo --output_dir=clsd_demo --rows=200000 --seed=0
+python -m experiments.demo --output_dir=quick_demo --rows=30000
+python -m experiments.demo --output_dir=din_demo --backbone=din
 
 Runs the commands a user would run and prints each, simulates a log in which groups of users click
 without interest at different rates, and shows how plain and click-confidence training compare on
