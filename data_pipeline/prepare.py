@@ -94,7 +94,7 @@ def _is_noise(text: str | None) -> bool:
 
 
 @flags.multi_flags_validator(
-    ["noise", "noise_rates"], message="One kind of noise is planted; leave one flag out."
+    ["noise", "noise_rates"], message="one kind of noise; leave one flag out."
 )
 def _is_one_kind(values: dict[str, object]) -> bool:
     return not (values["noise"] and values["noise_rates"])
