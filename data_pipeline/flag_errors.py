@@ -62,8 +62,9 @@ def _sentence(values: flags.FlagValues, error: Exception) -> str:
         return f"Flags do not go together. Received: {received}. Expected: {found['reason']}"
     if isinstance(error, flags.CantOpenFlagFileError):
         return (
-            f"A file of flags cannot be read. Received: {text.rpartition('flagfile: ')[2]}. "
-            "Expected: a file with a flag on each line, as --name=value."
+            "A file of flags cannot be read. Received: --flagfile: "
+            f"{text.rpartition('flagfile: ')[2]}. Expected: a file with a flag on each line, as "
+            "--name=value."
         )
     return text
 
@@ -71,10 +72,9 @@ def _sentence(values: flags.FlagValues, error: Exception) -> str:
 def _unknown(values: flags.FlagValues, name: str, value: object) -> str:
     given = str(value or "")  # as it was written: with the dashes, the name and perhaps a value
     received = given if given.startswith("-") else f"--{name}"
-    near = difflib.get_close_matches(name, list(values), n=2, cutoff=0.6)
-    expected = " or ".join(f"--{other}" for other in near) or "a flag that --help lists"
-    hint = " Did you mean that?" if near else ""
-    return f"There is no flag --{name}. Received: {received}. Expected: {expected}.{hint}"
+    near = difflib.get_close_matches(name, list(values), n=1, cutoff=0.6)
+    expected = f"--{near[0]}. Did you mean that?" if near else "a flag that --help lists."
+    return f"There is no flag --{name}. Received: {received}. Expected: {expected}"
 
 
 def _wrong_value(values: flags.FlagValues, name: str, value: str, reason: str) -> str:

@@ -137,7 +137,10 @@ def _read_parquet(
         try:
             found = pq.read_schema(path).names
         except (OSError, ValueError) as error:
-            raise ValueError(f"{path} is not a Parquet file, or damaged: {error}") from error
+            raise ValueError(
+                f"{path} is not a Parquet file, or damaged. Received: {error} Expected: a whole "
+                "Parquet file; fetch it again, or mend its name."
+            ) from error
         check_needed(found, needed or (), files.place(path))
         columns |= dict.fromkeys(found)
     check_distinct(columns, files.title)
@@ -179,7 +182,10 @@ def _insert_csv(
               rejects_scan={_text(f"{name}_scans")})
         """)
     except (duckdb.IOException, duckdb.InvalidInputException) as error:
-        raise ValueError(f"Cannot read {files.title} ({files.listed()}): {error}") from error
+        raise ValueError(
+            f"Cannot read {files.title} ({files.listed()}). Received: {error} Expected: whole "
+            "files that may be read; look at their permissions, or fetch them again."
+        ) from error
 
 
 def _number_rows(

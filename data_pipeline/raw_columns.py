@@ -18,9 +18,15 @@ def read_header(path: pathlib.Path, separator: str) -> tuple[str, ...]:
             names = next(csv.reader(file, delimiter=separator, strict=True), [])
         "".join(names).encode("utf-8")
     except (OSError, EOFError, UnicodeEncodeError, csv.Error) as error:
-        raise ValueError(f"Cannot read the header of {path}: {error}.") from error
+        raise ValueError(
+            f"Cannot read the header of {path}. Received: {error}. Expected: names of columns in "
+            "UTF-8, with commas (tabs in .tsv) between them."
+        ) from error
     if not names:
-        raise ValueError(f"{path} is empty. Expected: a first line with the names of the columns.")
+        raise ValueError(
+            f"{path} is empty. Received: no line. Expected: a first line with the names of the "
+            "columns."
+        )
     return tuple(name.strip() or f"column_{i}" for i, name in enumerate(names))
 
 
@@ -35,8 +41,9 @@ def check_needed(found: Iterable[str], needed: Sequence[str], where: str) -> Non
         close = difflib.get_close_matches(column, found, n=1)
         told.append(f"'{column}'" + (f" (did you mean '{close[0]}'?)" if close else ""))
     raise ValueError(
-        f"{_begin(where)} lacks columns that the spec names: {', '.join(told)}. Its columns: "
-        f"{', '.join(found) or 'none'}. Mend the names in the spec, or set `source`."
+        f"{_begin(where)} lacks columns that the spec names: {', '.join(told)}. Received: the "
+        f"columns {', '.join(found) or 'none'}. Expected: all that the spec names. Mend the names "
+        "in the spec, or set `source`."
     )
 
 
@@ -46,8 +53,8 @@ def check_distinct(columns: Iterable[str], what: str) -> None:
     for column in columns:
         if (key := column.lower()) in seen:
             raise ValueError(
-                f"{_begin(what)} has columns '{seen[key]}' and '{column}', whose names must differ "
-                "by more than case. Rename one."
+                f"Names of columns must differ by more than case. Received: '{seen[key]}' and "
+                f"'{column}' in {what}. Expected: one of them; rename the other in the file."
             )
         seen[key] = column
 

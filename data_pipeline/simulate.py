@@ -77,7 +77,9 @@ def _is_known_noise(text: str | None) -> bool:
     return True
 
 
-@flags.multi_flags_validator(["noise", "noise_rates"], message="one kind of noise; leave one flag out.")
+@flags.multi_flags_validator(
+    ["noise", "noise_rates"], message="one kind of noise; leave one flag out."
+)
 def _is_one_kind(values: dict[str, object]) -> bool:
     return values["noise"] is None or not flags.FLAGS["noise_rates"].present
 

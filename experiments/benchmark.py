@@ -101,7 +101,10 @@ def main(argv: list[str]) -> None:
                 )
                 write_table(measured, output_dir / "table.md")  # what is there if it is stopped
     if not measured:
-        raise ValueError(f"No case of {', '.join(stages)} holds the text '{_CASES.value}'.")
+        raise ValueError(
+            f"No case is left to measure. Received: --cases={_CASES.value}. Expected: a text that "
+            f"a case of {', '.join(stages)} holds; leave --cases out for all."
+        )
     print(output_dir / "table.md")
     config = {
         "stages": stages,

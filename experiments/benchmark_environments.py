@@ -42,7 +42,10 @@ def main(argv: list[str]) -> None:
                 failed[name] = str(error)
     if failed:
         told = " ".join(f"{name}: {error}" for name, error in failed.items())
-        raise RuntimeError(f"Some environments could not be made. {told}")
+        raise RuntimeError(
+            f"Some environments could not be made. Received: {told} Expected: a package index that "
+            "pip reaches; the others are there, give the command again."
+        )
     metrics = {"made": sorted(_ONLY.value)}
     write_results(directory / "results.json", config={"only": _ONLY.value}, metrics=metrics)
 

@@ -1,4 +1,4 @@
-"""Commands in the process of the tests: each with its own flags, of which there is one namespace."""
+"""Commands in the process of the tests: each with its flags alone, though they share names."""
 
 from __future__ import annotations
 
