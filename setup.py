@@ -10,6 +10,7 @@ MAINS = {
     "clsd-score": "experiments.score",
     "clsd-evaluate": "experiments.evaluate",
     "clsd-export": "experiments.export",
+    "clsd-retrieve": "experiments.retrieve",
     "clsd-compare": "experiments.compare",
     "clsd-demo": "experiments.demo",
     "clsd-deploy": "experiments.deploy",
