@@ -19,19 +19,15 @@ from tests.doc_commands import Command, commands_in
 
 # Beginnings of lines of shell that run nothing of this project, and why they are not run here.
 OTHERS = {
-    "gunzip -c": "unpacks a file; run in test_doc_walk.py",
+    "gunzip -c": "unpacks a file; run in tests/experiments/test_doc_walk.py",
     "./run test": "the tests themselves",
     "./run demo": "a command of this project by another name; parsed as clsd-demo",
     "python3.11 -m venv": "makes an environment, as `run` does",
     ".venv/bin/python -m pip": "needs a package index",
     ".venv/bin/python -m pytest": "the tests themselves",
-    "pip install": "needs a package index",
     "python examples/serving_client.py": "needs a server; run in tests/serving/test_client.py",
-    "curl": "needs a server; the body is sent in tests/serving",
     "for seed in": "a loop, whose commands are parsed",
-    "for seed": "a loop, whose commands are parsed",
     "done": "the end of a loop",
-    "export ": "sets a variable",
 }
 LANGUAGES = {"sh", "python", "toml", "json", "text", "console"}
 
