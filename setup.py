@@ -52,7 +52,7 @@ setup(
         "spark": ["pyspark>=4.0,<5"],
         "report": ["matplotlib>=3.10,<4", "optuna>=4.5,<5"],
         "serving": ["tensorflow-serving-api>=2.21,<2.22"],
-        "docs": ["mkdocs>=1.6,<2", "mkdocstrings[python]>=1,<2"],
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1,<2"],
         "dev": [
             "build>=1.2,<2",
             "import-linter>=2.3,<3",
