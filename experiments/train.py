@@ -15,6 +15,9 @@ python -m experiments.train --data_dir=day_1 --model_dir=runs/day_1 --teacher=em
     --confidence=affine
 python -m experiments.train --data_dir=day_2 --model_dir=runs/day_2 --teacher=ema \
     --confidence=affine --init_from=runs/day_1
+TF_CONFIG='{"cluster": {"worker": ["host-0:2222", "host-1:2222"]}, \
+    "task": {"type": "worker", "index": 0}}' \
+    python -m experiments.train --data_dir=prepared --model_dir=runs/plain --strategy=multi_worker
 
 A run that was interrupted goes on where it stopped when the same command is given again.
 TensorBoard reads `<model_dir>/logs`. Then: `clsd-evaluate` and `clsd-export`.
@@ -31,6 +34,7 @@ from absl import flags
 from clsd_tf.backbones import backbone_names
 from data_pipeline.cli import load_tensorflow, run_main, write_results
 from experiments.arms import ARMS, get_arm
+from experiments.cluster import STRATEGIES, Cluster
 from experiments.confidence_report import print_confidence
 from experiments.runs import TEACHERS, Run, TrainConfig, data_checksum
 
@@ -125,6 +129,24 @@ _CALIBRATE = flags.DEFINE_bool(
 _CHECKPOINT_STEPS = flags.DEFINE_integer(
     "checkpoint_steps", 1000, "Batches between checkpoints, to resume from.", 1
 )
+_STRATEGY = flags.DEFINE_enum(
+    "strategy",
+    "default",
+    list(STRATEGIES),
+    "What trains. " + "; ".join(f"{k}: {v}" for k, v in STRATEGIES.items()) + ".",
+)
+_INPUT_SHARES = flags.DEFINE_integer(
+    "input_shares",
+    None,
+    "Shares of the rows that a batch is put together from; a multiple of the replicas of "
+    "--strategy=multi_worker, for which it is by default their number, else 1. Runs of as many "
+    "shares train on the same batches, whatever the number of processes.",
+    1,
+)
+_TPU = flags.DEFINE_string("tpu", "local", "Name or address of the TPU of --strategy=tpu.")
+_DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic", False, "The same result bit by bit, at some cost in speed."
+)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a run in model_dir.")
 flags.mark_flags_as_required(["data_dir", "model_dir"])
 
@@ -132,23 +154,34 @@ flags.mark_flags_as_required(["data_dir", "model_dir"])
 def main(argv: list[str]) -> None:
     """Trains a run by the flags."""
     del argv
-    config = config_from_flags()
+    cluster = Cluster.read(_STRATEGY.value)
+    config = config_from_flags(cluster)
     run = Run(_MODEL_DIR.value)
-    run.begin(config, overwrite=_OVERWRITE.value)
+    if cluster.is_chief:
+        run.begin(config, overwrite=_OVERWRITE.value)
 
-    load_tensorflow()
+    load_tensorflow(start_runtime=not cluster.addresses)
+    from experiments import strategies
     from experiments.training import train_run
 
     started = time.monotonic()
-    metrics = train_run(run, config, checkpoint_steps=_CHECKPOINT_STEPS.value)
+    with strategies.lost_processes():
+        distribution = strategies.start(
+            cluster, tpu=_TPU.value, deterministic=_DETERMINISTIC.value
+        )
+        metrics = train_run(
+            run, config, checkpoint_steps=_CHECKPOINT_STEPS.value, distribution=distribution
+        )
+    if not cluster.is_chief:
+        return
     if confidence := metrics["student"].get("confidence"):
         print_confidence(confidence)
     metrics["seconds"] = round(time.monotonic() - started, 1)
     write_results(run.results, config=dataclasses.asdict(config), metrics=metrics)
 
 
-def config_from_flags() -> TrainConfig:
-    """What the flags ask for.
+def config_from_flags(cluster: Cluster) -> TrainConfig:
+    """What the flags ask for, in a cluster.
 
     Raises:
       ValueError: flags contradict each other, or the data set is not one.
@@ -198,6 +231,7 @@ def config_from_flags() -> TrainConfig:
         seed=_SEED.value,
         epochs=_EPOCHS.value,
         batch_size=_BATCH_SIZE.value,
+        input_shares=_INPUT_SHARES.value or cluster.num_trainers,
         optimizer=_OPTIMIZER.value,
         learning_rate=_LEARNING_RATE.value,
         embedding_learning_rate=_EMBEDDING_LEARNING_RATE.value,
