@@ -83,7 +83,7 @@ def make_dataset(
       worker_index: which of them this is.
       without_fold: (fold, number of folds): reads all rows but those that this worker of so many
         would read.
-      num_batches: batches of an epoch, whatever `batch_size`; their sizes differ by at most one row,
+      num_batches: batches of an epoch, whatever `batch_size`; sizes differ by one row at most,
         and where there are fewer rows than batches, the last ones are empty. Workers whose shares
         differ so take the same number of steps.
       columns: model columns to read, None for all.

@@ -166,9 +166,7 @@ def main(argv: list[str]) -> None:
 
     started = time.monotonic()
     with strategies.lost_processes():
-        distribution = strategies.start(
-            cluster, tpu=_TPU.value, deterministic=_DETERMINISTIC.value
-        )
+        distribution = strategies.start(cluster, tpu=_TPU.value, deterministic=_DETERMINISTIC.value)
         metrics = train_run(
             run, config, checkpoint_steps=_CHECKPOINT_STEPS.value, distribution=distribution
         )

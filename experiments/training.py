@@ -120,8 +120,7 @@ def _teacher_phases(config: TrainConfig, phase_of: Callable[..., Phase]) -> list
     if config.teacher == "oof":
         folds = config.num_folds
         return [
-            phase_of(f"fold_{fold}", config, without_fold=(fold, folds))
-            for fold in range(folds)
+            phase_of(f"fold_{fold}", config, without_fold=(fold, folds)) for fold in range(folds)
         ]
     return [phase_of("teacher", config)]
 
