@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -44,15 +45,21 @@ def from_chief(strategy: tf.distribute.Strategy, value: int) -> int:
     if strategy.num_replicas_in_sync == 1:
         return value
 
-    def of_replica() -> tf.Tensor:
+    return int(_agreement(strategy)(tf.constant(value, tf.int64)))
+
+
+@functools.lru_cache(maxsize=2)
+def _agreement(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
+    def of_replica(value: tf.Tensor) -> tf.Tensor:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        return tf.where(tf.equal(replica, 0), tf.constant(value, tf.int64), 0)
+        return tf.where(tf.equal(replica, 0), value, 0)
 
     @tf.function
-    def of_all() -> tf.Tensor:
-        return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(of_replica), axis=None)
+    def of_all(value: tf.Tensor) -> tf.Tensor:
+        values = strategy.run(of_replica, args=(value,))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
 
-    return int(of_all())
+    return of_all
 
 
 def update_together(

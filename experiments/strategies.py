@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
+from clsd_tf import ClickConfidenceModel
 from clsd_tf.distributed import from_chief, is_in_charge
 from data_pipeline.global_batches import replica_batches
 from experiments.cluster import Cluster
+from experiments.parameter_servers import Workers, connect
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,24 @@ class Distribution:
     def reads_shares(self) -> bool:
         """Whether several processes divide the rows, instead of one that reads them all."""
         return self.cluster.strategy == "multi_worker"
+
+    def fit(
+        self, model: ClickConfidenceModel, rows: tf.data.Dataset, *, batches_at_once: int, **kwargs
+    ) -> None:
+        """`model.fit` for an epoch, by whoever trains.
+
+        Args:
+          model: built in the scope of the strategy.
+          rows: from `batches`.
+          batches_at_once: after how many batches all workers wait for each other, and callbacks are
+            called, with parameter servers.
+          **kwargs: of `fit`.
+        """
+        if self.cluster.strategy == "parameter_server":
+            workers = Workers(model, len(self.cluster.addresses["worker"]))
+            workers.fit(rows, batches_at_once=batches_at_once, **kwargs)
+        else:
+            model.fit(rows, verbose=0, **kwargs)
 
     def agree(self, value: int) -> int:
         """The chief's `value`, in every process; waits until all of them ask."""
@@ -97,11 +117,18 @@ class Distribution:
         return self.strategy.distribute_datasets_from_function(of_process)
 
 
-def start(cluster: Cluster, *, tpu: str = "", deterministic: bool = False) -> Distribution:
+def start(
+    cluster: Cluster,
+    *,
+    min_shard_bytes: int = 1 << 18,
+    tpu: str = "",
+    deterministic: bool = False,
+) -> Distribution:
     """Sets up what a process trains on; before anything else is done with TensorFlow.
 
     Args:
       cluster: what this process is among others, which it waits for.
+      min_shard_bytes: see `experiments.parameter_servers.connect`.
       tpu: address of a TPU, for the strategy "tpu".
       deterministic: whether the same run has the same result, bit by bit.
 
@@ -114,6 +141,7 @@ def start(cluster: Cluster, *, tpu: str = "", deterministic: bool = False) -> Di
         "default": tf.distribute.get_strategy,
         "mirrored": tf.distribute.MirroredStrategy,
         "multi_worker": tf.distribute.MultiWorkerMirroredStrategy,
+        "parameter_server": lambda: connect(cluster, min_shard_bytes=min_shard_bytes),
         "tpu": lambda: _on_tpu(tpu),
     }
     return Distribution(cluster, strategies[cluster.strategy]())

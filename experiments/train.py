@@ -27,7 +27,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pathlib
 import time
+from collections.abc import Callable
 
 from absl import flags
 
@@ -143,6 +145,13 @@ _INPUT_SHARES = flags.DEFINE_integer(
     "shares train on the same batches, whatever the number of processes.",
     1,
 )
+_MIN_SHARD_BYTES = flags.DEFINE_integer(
+    "min_shard_bytes",
+    1 << 18,
+    "With --strategy=parameter_server, size of a part of a table, at least; a table has at most as "
+    "many parts as there are servers.",
+    1,
+)
 _TPU = flags.DEFINE_string("tpu", "local", "Name or address of the TPU of --strategy=tpu.")
 _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "The same result bit by bit, at some cost in speed."
@@ -157,25 +166,37 @@ def main(argv: list[str]) -> None:
     cluster = Cluster.read(_STRATEGY.value)
     config = config_from_flags(cluster)
     run = Run(_MODEL_DIR.value)
+    is_over = is_new(run.results)
     if cluster.is_chief:
         run.begin(config, overwrite=_OVERWRITE.value)
+    if cluster.addresses and run.is_finished and not _OVERWRITE.value:
+        print(run.results)  # a process that is started again after the others have left
+        return
 
     load_tensorflow(start_runtime=not cluster.addresses)
-    from experiments import strategies
+    from experiments import parameter_servers, strategies
     from experiments.training import train_run
 
+    if cluster.strategy == "parameter_server" and not cluster.is_chief:
+        parameter_servers.serve(cluster, is_over)
+        return
     started = time.monotonic()
     with strategies.lost_processes():
-        distribution = strategies.start(cluster, tpu=_TPU.value, deterministic=_DETERMINISTIC.value)
+        distribution = strategies.start(
+            cluster,
+            min_shard_bytes=_MIN_SHARD_BYTES.value,
+            tpu=_TPU.value,
+            deterministic=_DETERMINISTIC.value,
+        )
         metrics = train_run(
             run, config, checkpoint_steps=_CHECKPOINT_STEPS.value, distribution=distribution
         )
-    if not cluster.is_chief:
-        return
-    if confidence := metrics["student"].get("confidence"):
-        print_confidence(confidence)
-    metrics["seconds"] = round(time.monotonic() - started, 1)
-    write_results(run.results, config=dataclasses.asdict(config), metrics=metrics)
+        metrics["seconds"] = round(time.monotonic() - started, 1)
+        if cluster.is_chief:
+            if confidence := metrics["student"].get("confidence"):
+                print_confidence(confidence)
+            write_results(run.results, config=dataclasses.asdict(config), metrics=metrics)
+        distribution.agree(0)  # nobody leaves before the run is finished
 
 
 def config_from_flags(cluster: Cluster) -> TrainConfig:
@@ -235,6 +256,20 @@ def config_from_flags(cluster: Cluster) -> TrainConfig:
         embedding_learning_rate=_EMBEDDING_LEARNING_RATE.value,
         calibrate=_CALIBRATE.value,
     )
+
+
+def is_new(path: pathlib.Path) -> Callable[[], bool]:
+    """Tells whether a file was made, or made anew, since this was called."""
+
+    def state() -> tuple[int, int] | None:
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    before = state()
+    return lambda: state() not in (None, before)
 
 
 def _json_object(flag: str, text: str) -> dict[str, object]:

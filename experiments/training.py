@@ -206,6 +206,12 @@ def _go_on(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
     if phase.name == "teacher" and copied_from:  # trained in another run, as its student
         directory = Run(copied_from).student / "checkpoints"
     smaller = Encoder.load(before.encoding)
+    if phase.distribution.cluster.strategy == "parameter_server":
+        raise ValueError(
+            "What optimizers of parameter servers know of the parts of a table does not go on in "
+            "another run. Received: --strategy=parameter_server with "
+            f"--init_from={before.directory}. Choose another strategy, or train anew."
+        )
     if smaller.model_features == encoder.model_features:
         StepCheckpoint.restore_learned(model, directory)
         return
@@ -262,13 +268,14 @@ def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
                 without_fold=phase.without_fold,
                 scores=phase.scores,
             )
-            model.fit(
+            distribution.fit(
+                model,
                 rest,
+                batches_at_once=phase.checkpoint_steps,
                 initial_epoch=epoch,
                 epochs=epoch + 1,
                 steps_per_epoch=steps - done_in_epoch,
                 callbacks=callbacks,
-                verbose=0,
                 **validation,
             )
     _finish(phase, model, encoder, logs.read())
