@@ -74,10 +74,14 @@ def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -
     app.run(run, argv=argv, flags_parser=parse)
 
 
-def load_tensorflow() -> None:
+def load_tensorflow(*, start_runtime: bool = True) -> None:
     """Imports TensorFlow without what it says of its build and of GPUs that are not there.
 
     Those lines come from C++ and heed no log level. If the import fails, they are shown.
+
+    Args:
+      start_runtime: whether to let it look for devices now. Not before a strategy of several
+        processes is made, which decides how the runtime starts.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
@@ -87,7 +91,8 @@ def load_tensorflow() -> None:
         try:
             import tensorflow as tf
 
-            tf.config.list_logical_devices()  # starts the runtime, which has more to say
+            if start_runtime:
+                tf.config.list_logical_devices()  # this has more to say
         except BaseException:
             hidden.seek(0)
             os.write(shown, hidden.read())

@@ -15,6 +15,7 @@ from data_pipeline.manifest import Manifest
 from data_pipeline.reader import make_dataset
 from experiments.models import save_model
 from experiments.runs import PHASE_RESULT, Run, TrainConfig
+from experiments.strategies import Distribution
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Phase:
       without_fold: what of the training rows is left out, see `make_dataset`.
       teacher_clicks: impressions that the teacher scored before it trained on them; None where
         there are none, or better ones.
+      distribution: the processes that train it.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Phase:
     scores: pathlib.Path | None = None
     without_fold: tuple[int, int] | None = None
     teacher_clicks: ScoredClicks | None = None
+    distribution: Distribution = dataclasses.field(default_factory=Distribution)
 
     @property
     def directory(self) -> pathlib.Path:
@@ -50,6 +53,11 @@ class Phase:
         """What came of the phase, or None until it is done."""
         path = self.directory / PHASE_RESULT
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is a result, as the chief sees it."""
+        return bool(self.distribution.agree(self.result is not None))
 
     @property
     def fraction(self) -> float:
@@ -73,8 +81,9 @@ class Phase:
 
     def finish(self, model: ClickConfidenceModel, result: dict[str, object]) -> None:
         """Keeps the model, then says that the phase is done."""
-        save_model(model, self.directory)
-        write_json(self.directory / PHASE_RESULT, result)
+        with self.distribution.written(self.directory) as directory:
+            save_model(model, directory)
+            write_json(directory / PHASE_RESULT, result)
 
 
 def no_validation(what: str) -> ValueError:

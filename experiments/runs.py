@@ -52,7 +52,9 @@ class TrainConfig:
         what confidence has learned; None begins anew.
       seed: of initial weights and of the order of rows; a teacher has another, `TEACHER_SEED`.
       epochs: passes over the training rows, for teacher and student each.
-      batch_size: impressions a step.
+      batch_size: impressions a step, of all replicas together.
+      input_shares: that the rows are divided into, one or several for each replica; their number
+        decides which rows a batch holds, whoever reads them.
       optimizer: "default" (Adam, and row-wise Adagrad for tables) or "adam" for everything.
       learning_rate: of dense weights.
       embedding_learning_rate: of embedding tables, with "default".
@@ -77,6 +79,7 @@ class TrainConfig:
     seed: int = 0
     epochs: int = 1
     batch_size: int = 512
+    input_shares: int = 1
     optimizer: str = "default"
     learning_rate: float = 1e-3
     embedding_learning_rate: float = 0.03
