@@ -56,11 +56,13 @@ setup(
         "dev": [
             "build>=1.2,<2",
             "import-linter>=2.3,<3",
+            "ipykernel>=6.29,<8",
             "matplotlib>=3.10,<4",
             "onnxruntime>=1.32,<2",
             "openvino>=2026.4,<2027",
             "optuna>=4.5,<5",
             "mypy>=2.4,<3",
+            "nbclient>=0.10,<1",
             "pytest>=9,<10",
             "pytest-xdist>=3.8,<4",
             "pyyaml>=6,<7",

@@ -46,6 +46,12 @@ def read_spec(path: str | pathlib.Path) -> ClickLogSpec:
       FileNotFoundError: there is no such file.
     """
     path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no spec. Received: {path}. Expected: a TOML file that declares the log, as "
+            "`clsd-spec draft` writes one, or a directory of `clsd-prepare` or `clsd-train` that "
+            "holds spec.toml."
+        )
     return parse_spec(path.read_text(encoding="utf-8"), source=str(path))
 
 

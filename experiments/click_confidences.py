@@ -20,6 +20,7 @@ from data_pipeline.cli import progress
 from data_pipeline.manifest import Manifest
 from data_pipeline.reader import make_dataset
 from data_pipeline.shards import keys_path
+from experiments.confidence_sidecars import SidecarWriter
 from experiments.runs import Run, TrainConfig
 from experiments.training import load_taught
 
@@ -48,17 +49,18 @@ def confidences_path(directory: str | pathlib.Path, split: str) -> pathlib.Path:
 def write_confidences(
     run: Run, config: TrainConfig, split: str, directory: pathlib.Path
 ) -> pathlib.Path:
-    """Writes one row for each click of a split, in the order of its shards.
+    """Writes one row for each click of a split, in the order of its shards, as Parquet.
 
     Columns: `_row` (identifies the impression of the prepared log), the raw user id, item id and
     timestamp, `_day`, `group` (its name), the columns of `TOLD`, and each scalar categorical
-    feature, as text where its ids are names.
+    feature, as text where its ids are names. The columns of `TOLD` go into TFRecord files as well,
+    one for each shard (`experiments.confidence_sidecars`).
 
     Args:
       run: a finished one, of a method with a confidence function.
       config: of the run.
       split: of its data set.
-      directory: where `<split>.parquet` goes.
+      directory: where `<split>.parquet` and `<shard>.confidences.tfrecord` go.
 
     Returns:
       The path of the file.
@@ -78,12 +80,15 @@ def write_confidences(
     kept |= {column.name: [] for column in columns}
     told_of = tf.function(lambda features: _told(model, features), reduce_retracing=True)
     rows = manifest.rows[split]
+    sidecars = SidecarWriter(manifest, split, directory)
     with progress(f"Confidence of the clicks in {rows:,} rows of {split}", rows) as advance:
         for features, label, _ in dataset:
             clicked = label.numpy() == 1
             batch = {**features, **told_of(features)}
             for name, parts in kept.items():
                 parts.append(batch[name].numpy()[clicked])
+            told = {name: batch[name].numpy() for name in TOLD}
+            sidecars.add(told, batch[ROW].numpy(), clicked)
             advance(len(clicked))
     arrays = {name: np.concatenate(parts) for name, parts in kept.items()}
     keys = pa.concat_tables(

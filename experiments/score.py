@@ -10,7 +10,8 @@ Writes the logit of every row beside the shards, one file a shard, in <model_dir
 that was interrupted goes on with the next shard when the same command is given again.
 
 Of a run with a confidence function it also writes what its student was told of each click, one row
-a click: <model_dir>/scores/confidences/<split>.parquet (docs/confidences.md).
+a click, and the same beside the shards: <model_dir>/scores/confidences/<split>.parquet and
+<shard>.confidences.tfrecord (docs/confidences.md).
 """
 
 from __future__ import annotations
