@@ -60,11 +60,11 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
       objective: another way of learning (`clsd_tf.get_objective`) in the place of the loss above.
       group_key: feature that holds the group, int [batch] in [0, num_groups).
 
-    >>> teacher = ClickConfidenceModel(get_backbone("dcn_v2", features))
+    >>> teacher = ClickConfidenceModel(backbone(), num_groups=4)
     >>> teacher.compile()
     >>> teacher.fit(train)
     >>> student = ClickConfidenceModel(
-    ...     get_backbone("dcn_v2", features), teacher, confidence="affine", num_groups=4
+    ...     backbone(), teacher, confidence="affine", num_groups=4, student="weight"
     ... )
     >>> student.compile()
     >>> student.fit_confidence(valid)

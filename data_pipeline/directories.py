@@ -27,6 +27,21 @@ def whole_directory(
       FileExistsError: something else stands there, or an earlier output without `overwrite`.
     """
     directory = pathlib.Path(directory).absolute()
+    check_free(directory, mark=mark, overwrite=overwrite)
+    beside = directory.with_name(f".{directory.name}.tmp-{os.getpid()}")
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        if directory.exists():
+            shutil.rmtree(directory)
+        os.rename(beside, directory)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def check_free(directory: str | pathlib.Path, *, mark: str, overwrite: bool = False) -> None:
+    """Raises FileExistsError unless an output may take that place, see `whole_directory`."""
+    directory = pathlib.Path(directory).absolute()
     if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
         if not (directory / mark).is_file():
             files = (
@@ -42,12 +57,3 @@ def whole_directory(
                 f"{directory} holds an earlier output. Received: {mark} there. Expected: an empty "
                 "folder, or none. Give --overwrite to replace it, or choose another --output_dir."
             )
-    beside = directory.with_name(f".{directory.name}.tmp-{os.getpid()}")
-    beside.mkdir(parents=True)
-    try:
-        yield beside
-        if directory.exists():
-            shutil.rmtree(directory)
-        os.rename(beside, directory)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)

@@ -103,6 +103,7 @@ def _is_one_kind(values: dict[str, object]) -> bool:
 def main(argv: list[str]) -> None:
     """Prepares by the flags."""
     del argv
+    _check_places()
     load_tensorflow()
     from data_pipeline.data_set import WriteOptions
     from data_pipeline.preparation import ReadOptions, prepare
@@ -138,6 +139,23 @@ def main(argv: list[str]) -> None:
     }
     metrics = {"seconds": time.monotonic() - started, **statistics}
     write_results(output_dir / "results.json", config=config, metrics=metrics)
+
+
+def _check_places() -> None:
+    """Finds mistakes that need no TensorFlow, whose import takes seconds."""
+    from clsd_tf.spec import read_spec
+    from data_pipeline.datasets import spec_path
+    from data_pipeline.directories import check_free
+    from data_pipeline.input_files import find_log
+
+    log = read_spec(spec_path(_SPEC.value))
+    find_log(_INPUT.value, log.input.files, [table.file for table in log.tables.values()])
+    check_free(_OUTPUT_DIR.value, mark="manifest.json", overwrite=_OVERWRITE.value)
+    if _GROW_VOCABULARY.value and not _ENCODING_FROM.value:
+        raise ValueError(
+            "Vocabularies grow from those of an earlier data set. Received: --grow_vocabulary "
+            "without --encoding_from. Expected: both; a new data set learns all of its tokens."
+        )
 
 
 def cli() -> None:

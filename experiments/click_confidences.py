@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-from clsd_tf import ClickConfidenceModel, Encoder, combine
+from clsd_tf import ClickConfidenceModel, Encoder
 from clsd_tf.batches import Features, logits_of
+from clsd_tf.confidence import combine
 from clsd_tf.features import GROUP, ROW, ColumnSpec
 from clsd_tf.losses import click_weights
 from data_pipeline.cli import progress

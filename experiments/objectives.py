@@ -33,7 +33,7 @@ def build_objective(config: TrainConfig, encoder: Encoder) -> Objective | None:
         if column not in signals:
             raise ValueError(
                 f"--method={config.method} learns from a satisfaction column. Received: "
-                f"column={column!r}. The log has: {', '.join(signals) or 'none'}."
+                f"column={column!r}. Expected one of: {', '.join(signals) or 'none is there'}."
             )
     return get_objective(arm.objective, encoder.model_features, **options)
 

@@ -164,8 +164,9 @@ class Run:
                     f"{n}: now {a!r}, then {b!r}" for n, (a, b) in differences.items()
                 )
                 raise ValueError(
-                    f"{self.directory} holds a run with other options. Received: {listed}. Resume "
-                    "it with its own options, choose another --model_dir, or pass --overwrite."
+                    f"{self.directory} holds a run with other options. Received: {listed}. "
+                    "Expected: the same. Resume it with its own options, choose another "
+                    "--model_dir, or pass --overwrite."
                 )
         elif self.directory.exists() and any(self.directory.iterdir()):
             raise ValueError(

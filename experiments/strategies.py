@@ -165,8 +165,9 @@ def lost_processes() -> Iterator[None]:
     except lost as error:
         cause = error.message.partition("\n")[0]
         raise RuntimeError(
-            f"Another process of the cluster is gone, or does not answer. Received: {cause}. Start "
-            "every process again with the same command: the run goes on from its last checkpoint."
+            f"Another process of the cluster is gone, or does not answer. Received: {cause}. "
+            "Expected: all of its processes. Start every one again with the same command: the run "
+            "goes on from its last checkpoint."
         ) from error
 
 

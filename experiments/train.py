@@ -33,7 +33,7 @@ from collections.abc import Callable
 
 from absl import flags
 
-from clsd_tf.backbones import backbone_names
+from clsd_tf.backbones import backbone_names, check_backbone
 from data_pipeline.cli import load_tensorflow, run_main, write_results
 from experiments.arms import ARMS, get_arm
 from experiments.cluster import STRATEGIES, Cluster
@@ -227,6 +227,11 @@ def config_from_flags(cluster: Cluster) -> TrainConfig:
             "--num_folds is for --teacher=oof. Received: --num_folds with "
             f"--teacher={_TEACHER.value}. Expected: that teacher; else leave --num_folds out."
         )
+    # Before a directory is made that would hold the mistake.
+    check_backbone(_BACKBONE.value)
+    for other in (_TEACHER_DIR.value, _INIT_FROM.value):
+        if other is not None:
+            Run(other).require_finished()
     confidence_options = _json_object("confidence_options", _CONFIDENCE_OPTIONS.value)
     if arm.knows_rates and "rates" not in confidence_options:
         raise ValueError(

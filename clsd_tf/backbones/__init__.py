@@ -46,6 +46,15 @@ def register_backbone(name: str) -> Callable[[_Factory], _Factory]:
     return register
 
 
+def check_backbone(name: str) -> None:
+    """Raises ValueError unless `name` is a known backbone, or has the form of one's own."""
+    if ":" not in name and name not in backbone_names():
+        raise ValueError(
+            f"Unknown backbone. Received: {name!r}. Expected one of: "
+            f"{', '.join(backbone_names())}; or 'package.module:Class' for one of your own."
+        )
+
+
 def get_backbone(
     name: str, features: Sequence[ModelFeature], **kwargs: object
 ) -> keras.layers.Layer:
@@ -72,11 +81,7 @@ def get_backbone(
                 "package.module:Class, importable where the command runs."
             ) from error
         return factory(features, **kwargs)
-    if name not in backbone_names():
-        raise ValueError(
-            f"Unknown backbone. Received: {name!r}. Expected one of: "
-            f"{', '.join(backbone_names())}; or 'package.module:Class' for one of your own."
-        )
+    check_backbone(name)
     if name not in _REGISTRY:
         importlib.import_module(f"{__name__}.{name}")
     return _REGISTRY[name](features, **kwargs)
