@@ -11,6 +11,7 @@ MAINS = {
     "clsd-evaluate": "experiments.evaluate",
     "clsd-export": "experiments.export",
     "clsd-compare": "experiments.compare",
+    "clsd-report": "experiments.report",
     "clsd-demo": "experiments.demo",
     "clsd-deploy": "experiments.deploy",
     "clsd-table-storage": "experiments.table_storage",
@@ -29,6 +30,7 @@ setup(
     package_data={
         "data_pipeline": ["datasets/*.toml"],
         "experiments.benchmarks": ["requirements/*.txt"],
+        "experiments.reporting": ["templates/*"],
     },
     python_requires=">=3.11,<3.13",
     install_requires=[
@@ -49,12 +51,13 @@ setup(
     ],
     extras_require={
         "spark": ["pyspark>=4.0,<5"],
-        "report": ["matplotlib>=3.10,<4", "optuna>=4.5,<5"],
+        "report": ["jinja2>=3.1,<4", "matplotlib>=3.10,<4", "optuna>=4.5,<5"],
         "serving": ["tensorflow-serving-api>=2.21,<2.22"],
         "docs": ["mkdocs>=1.6,<2", "mkdocstrings[python]>=1,<2"],
         "dev": [
             "build>=1.2,<2",
             "import-linter>=2.3,<3",
+            "jinja2>=3.1,<4",
             "matplotlib>=3.10,<4",
             "onnxruntime>=1.32,<2",
             "openvino>=2026.4,<2027",

@@ -29,6 +29,7 @@ class Phase:
       without_fold: what of the training rows is left out, see `make_dataset`.
       teacher_clicks: impressions that the teacher scored before it trained on them; None where
         there are none, or better ones.
+      details: whether TensorBoard is to show hyperparameters, histograms and item embeddings too.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Phase:
     scores: pathlib.Path | None = None
     without_fold: tuple[int, int] | None = None
     teacher_clicks: ScoredClicks | None = None
+    details: bool = False
 
     @property
     def directory(self) -> pathlib.Path:

@@ -23,7 +23,8 @@ import shutil
 
 from absl import flags
 
-from data_pipeline.cli import load_tensorflow, progress, run_main, write_json, write_results
+from data_pipeline.cli import load_tensorflow, run_main, write_json, write_results
+from data_pipeline.progress import progress
 from experiments.arms import ARMS, get_arm
 from experiments.runs import TrainConfig
 
@@ -108,7 +109,7 @@ def main(argv: list[str]) -> None:
     }
     _begin(output, config)
     seeds = []
-    with progress("Days of all arms", _SEEDS.value * (1 + _DAYS.value)) as advance:
+    with progress("Days of all arms", _SEEDS.value * (1 + _DAYS.value), "days") as advance:
         for seed in range(_SEEDS.value):
             path = output / "seeds" / f"{seed}.json"
             if path.exists():

@@ -11,13 +11,15 @@ python -m experiments.train --data_dir=prepared --model_dir=runs/oof --method=cl
 python -m experiments.train --data_dir=prepared --model_dir=runs/quick --teacher_fraction=0.25
 python -m experiments.train --data_dir=prepared --model_dir=runs/second --method=clsd \
     --teacher=scores --generations=2
+python -m experiments.train --data_dir=prepared --model_dir=runs/clsd --explain
 python -m experiments.train --data_dir=day_1 --model_dir=runs/day_1 --teacher=ema \
     --confidence=affine
 python -m experiments.train --data_dir=day_2 --model_dir=runs/day_2 --teacher=ema \
     --confidence=affine --init_from=runs/day_1
 
 A run that was interrupted goes on where it stopped when the same command is given again.
-TensorBoard reads `<model_dir>/logs`. Then: `clsd-evaluate` and `clsd-export`.
+TensorBoard reads `<model_dir>/logs`; --explain writes nothing. Then: `clsd-evaluate`,
+`clsd-report` and `clsd-export`.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from absl import flags
 
 from clsd_tf.backbones import backbone_names
 from data_pipeline.cli import load_tensorflow, run_main, write_results
+from data_pipeline.progress import is_quiet
 from experiments.arms import ARMS, get_arm
 from experiments.confidence_report import print_confidence
 from experiments.runs import TEACHERS, Run, TrainConfig, data_checksum
@@ -126,6 +129,9 @@ _CHECKPOINT_STEPS = flags.DEFINE_integer(
     "checkpoint_steps", 1000, "Batches between checkpoints, to resume from.", 1
 )
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a run in model_dir.")
+_EXPLAIN = flags.DEFINE_bool(
+    "explain", False, "Say what would be done, how large it is and how long it takes, and stop."
+)
 flags.mark_flags_as_required(["data_dir", "model_dir"])
 
 
@@ -134,14 +140,21 @@ def main(argv: list[str]) -> None:
     del argv
     config = config_from_flags()
     run = Run(_MODEL_DIR.value)
+    if _EXPLAIN.value:
+        load_tensorflow()
+        from experiments.explain import explain
+
+        print(explain(run, config))
+        return
     run.begin(config, overwrite=_OVERWRITE.value)
 
     load_tensorflow()
     from experiments.training import train_run
 
     started = time.monotonic()
-    metrics = train_run(run, config, checkpoint_steps=_CHECKPOINT_STEPS.value)
-    if confidence := metrics["student"].get("confidence"):
+    metrics = train_run(run, config, checkpoint_steps=_CHECKPOINT_STEPS.value, details=True)
+    confidence = metrics["student"].get("confidence")
+    if confidence and not is_quiet():
         print_confidence(confidence)
     metrics["seconds"] = round(time.monotonic() - started, 1)
     write_results(run.results, config=dataclasses.asdict(config), metrics=metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Sequence
@@ -11,20 +12,23 @@ import tf_keras as keras
 
 from clsd_tf import (
     ClickConfidenceModel,
+    ConfidenceMonitor,
     EMATeacher,
     StepCheckpoint,
     StoredScores,
-    get_confidence,
 )
 from clsd_tf.encoding import Encoder, copy_encoding
 from clsd_tf.growth import take_over
-from clsd_tf.online_confidence import online_confidence
 from clsd_tf.optimizers import build_optimizer
 from data_pipeline.manifest import Manifest
+from data_pipeline.progress import waiting
 from data_pipeline.reader import make_dataset, steps_per_epoch
 from experiments.arms import get_arm
-from experiments.models import build_ema_teacher, build_model, load_model
-from experiments.monitoring import EpochLogs, ProgressBar, StepSummaries
+from experiments.learning_curve import FILE as CURVE
+from experiments.learning_curve import LearningCurve
+from experiments.model_size import parts_of_model
+from experiments.models import build_ema_teacher, build_model, check_confidence, load_model
+from experiments.monitoring import CurveLog, EpochLogs, ProgressBar, StepSummaries
 from experiments.objectives import (
     build_objective,
     further_labels,
@@ -34,10 +38,22 @@ from experiments.objectives import (
 from experiments.phases import Phase, no_validation
 from experiments.runs import TEACHER_SEED, Run, TrainConfig
 from experiments.scoring import score_with
+from experiments.tensorboard_logs import write_projector
+
+_WATCHED_ROWS = 4096  # in a batch; four of them
 
 
-def train_run(run: Run, config: TrainConfig, *, checkpoint_steps: int) -> dict[str, object]:
+def train_run(
+    run: Run, config: TrainConfig, *, checkpoint_steps: int, details: bool = False
+) -> dict[str, object]:
     """Trains the models of `config` in the directory of `run`, or goes on where it stopped.
+
+    Args:
+      run: where it goes.
+      config: of the run.
+      checkpoint_steps: batches between checkpoints.
+      details: whether TensorBoard is to show more of the student than scalars and groups:
+        hyperparameters, histograms of the confidence, and the item embeddings.
 
     Returns:
       Phase -> what was logged in each of its epochs, and the confidence function as a table.
@@ -51,9 +67,7 @@ def train_run(run: Run, config: TrainConfig, *, checkpoint_steps: int) -> dict[s
         Run(config.init_from).require_continuable(config)
     copy_encoding(config.data_dir, run.encoding)
     encoder = Encoder.load(run.encoding)
-    if "confidence" in config.options:  # mistaken options are told before a teacher is trained
-        build = online_confidence if config.teacher == "ema" else get_confidence
-        build(config.options["confidence"], encoder.num_groups, **config.confidence_options)
+    check_confidence(config, encoder)
     results: dict[str, object] = {}
     teacher_config = dataclasses.replace(config, seed=config.seed + TEACHER_SEED)
 
@@ -85,7 +99,7 @@ def train_run(run: Run, config: TrainConfig, *, checkpoint_steps: int) -> dict[s
         phase = Phase(f"generation_{generation}", run, other, checkpoint_steps)
         finish_student(phase, taught_by)
         taught_by = [phase.name]
-    finish_student(Phase("student", run, config, checkpoint_steps), taught_by)
+    finish_student(Phase("student", run, config, checkpoint_steps, details=details), taught_by)
     return results
 
 
@@ -206,16 +220,22 @@ def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
     if config.init_from and not done:
         _go_on(phase, model, encoder)
     if model.confidence is not None and model.confidence.needs_held_out and not done:
-        model.fit_confidence(phase.held_out())
+        with waiting("Fitting the confidence function"):
+            model.fit_confidence(phase.held_out())
 
     whole = steps_per_epoch(
         config.data_dir, "train", config.batch_size, without_fold=phase.without_fold
     )
     steps = max(1, round(phase.fraction * whole))
     logs = EpochLogs(phase.directory / "epochs.json")
+    curve = LearningCurve(phase.directory / CURVE, done)
     bar = ProgressBar(phase.name, steps, config.epochs, done)
-    summaries = StepSummaries(phase.run.logs / phase.name, done)
-    with bar:
+    shown = config if phase.details else None
+    place = phase.run.logs / phase.name
+    watchers = [bar, StepSummaries(place, done, encoder.group_names(), shown), CurveLog(curve)]
+    if phase.details and model.confidence is not None:
+        watchers.append(ConfidenceMonitor(_watched_rows(phase), place))
+    with bar, contextlib.closing(curve):
         for epoch in range(done // steps, config.epochs):
             done_in_epoch = max(0, done - epoch * steps)
             rest = make_dataset(
@@ -234,10 +254,10 @@ def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
                 initial_epoch=epoch,
                 epochs=epoch + 1,
                 validation_data=valid,
-                callbacks=[bar, summaries, logs, checkpoint],  # what is saved was logged before
+                callbacks=[*watchers, logs, checkpoint],  # what is saved was logged before
                 verbose=0,
             )
-    _finish(phase, model, encoder, valid, logs.read())
+    _finish(phase, model, encoder, valid, logs.read(), curve.seconds)
 
 
 def _finish(
@@ -246,15 +266,32 @@ def _finish(
     encoder: Encoder,
     valid: tf.data.Dataset | None,
     epochs: list[dict[str, float]],
+    seconds: float,
 ) -> None:
     if phase.name == "student" and phase.config.calibrate:
         if valid is None:
             raise no_validation("Calibration is fitted")
-        model.calibrate(valid)
-    result: dict[str, object] = {"epochs": epochs, "outputs": model.output_meaning}
+        with waiting("Calibrating"):
+            model.calibrate(valid)
+    if phase.details:
+        write_projector(phase.run.logs / phase.name, model, encoder)
+    parts = [dataclasses.asdict(part) for part in parts_of_model(model.learners)]
+    result: dict[str, object] = {
+        "epochs": epochs,
+        "outputs": model.output_meaning,
+        "seconds": round(seconds, 1),
+        "parameters": parts,
+    }
     if model.confidence is not None:
         result["confidence"] = model.confidence_table(encoder.group_names())
     phase.finish(model, result)
+
+
+def _watched_rows(phase: Phase) -> tf.data.Dataset:
+    """A sample of the training rows, which are in random order, with scores if there are any."""
+    data_dir = phase.config.data_dir
+    rows = make_dataset(data_dir, "train", _WATCHED_ROWS, shuffle=False, scores=phase.scores)
+    return rows.take(4)
 
 
 def _valid(config: TrainConfig) -> tf.data.Dataset:
