@@ -14,6 +14,7 @@ from clsd_tf.calibration import fit_affine
 from clsd_tf.confidence_base import group_names
 from clsd_tf.folding import fold_affine
 from clsd_tf.progressive import ProgressiveClicks, ScoredClicks
+from clsd_tf.streaming_metrics import GroupMean
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -32,7 +33,7 @@ class HeldOutFits:
     num_groups: int
     group_key: str
     calibrated: tf.Variable
-    _confidence_metric: keras.metrics.Metric
+    _confidence_metric: GroupMean
 
     @property
     def progressive_clicks(self) -> ScoredClicks:
@@ -86,8 +87,7 @@ class HeldOutFits:
         if self.confidence is None:
             raise ValueError("There is no confidence function to tell of. Received: None.")
         names = group_names(names, self.num_groups)
-        metric = self._confidence_metric
-        totals, clicks = (tf.convert_to_tensor(v).numpy() for v in (metric.total, metric.weight))
+        totals, clicks = self._confidence_metric.sums
         parameters = {str(row["group"]): row for row in self.confidence.table(names)}
         # A function tells of all groups together under a name that is no group's, if it does.
         of_all = next((name for name in parameters if name not in names), "all")

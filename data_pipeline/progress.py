@@ -68,6 +68,7 @@ class Progress:
             redirect_stderr=False,
             disable=not self._is_bar,
         )
+        self._unit = unit
         self._id = self._bars.add_task(description, total=total, unit=unit, note="")
         self._times = (first, every)
         self._is_new = False
@@ -102,7 +103,8 @@ class Progress:
 
     def restart(self, description: str, completed: int = 0) -> None:
         """Begins anew with something else, of which `completed` was done before."""
-        self._bars.reset(self._id, description=description, completed=completed, note="")
+        fields = {"unit": self._unit, "note": ""}
+        self._bars.reset(self._id, description=description, completed=completed, **fields)
         self._is_new = True
 
     def say(self, text: str) -> None:

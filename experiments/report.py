@@ -43,8 +43,7 @@ def main(argv: list[str]) -> None:
     if len(argv) < 2:
         raise app.UsageError(f"Received: no run. Expected: {ARGUMENTS}.")
     _require_extra()
-    from experiments.reporting.comparison_section import read_comparison
-    from experiments.reporting.runs import read_runs
+    from experiments.reporting.runs import read_comparison, read_runs
 
     comparison = read_comparison(pathlib.Path(_COMPARISON.value)) if _COMPARISON.value else None
     runs = read_runs(argv[1:])

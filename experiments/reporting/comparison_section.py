@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
-import pathlib
 from collections.abc import Mapping
 
 from experiments.comparison_table import metric_name
@@ -23,25 +21,6 @@ _HEADS = (
     "over users",
     "p (Holm)",
 )
-
-
-def read_comparison(path: pathlib.Path) -> dict[str, object]:
-    """The `results.json` of a comparison.
-
-    Raises:
-      ValueError: it is something else.
-    """
-    if path.is_dir():
-        path = path / "results.json"
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-        results["metrics"]["summary"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"--comparison is not the result of a comparison. Received: {path} ({error!r}). "
-            "Expected: the results.json of `clsd-compare`."
-        ) from error
-    return results
 
 
 def comparison_section(results: Mapping[str, Mapping]) -> Section:

@@ -1,4 +1,4 @@
-"""What the files of a run say: config, phases, learning curves, seconds."""
+"""What the files of runs, and of a comparison of them, say. No TensorFlow is imported."""
 
 from __future__ import annotations
 
@@ -75,6 +75,25 @@ def read_runs(directories: Sequence[str]) -> list[RunFacts]:
                 f"{other.config.data_dir}, which hold other rows. Write one report for each."
             )
     return facts
+
+
+def read_comparison(path: pathlib.Path) -> dict[str, object]:
+    """The `results.json` of a comparison.
+
+    Raises:
+      ValueError: it is something else.
+    """
+    if path.is_dir():
+        path = path / "results.json"
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        results["metrics"]["summary"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"--comparison is not the result of a comparison. Received: {path} ({error!r}). "
+            "Expected: the results.json of `clsd-compare`."
+        ) from error
+    return results
 
 
 def short_names(directories: Sequence[pathlib.Path]) -> list[str]:
