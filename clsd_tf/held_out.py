@@ -14,7 +14,6 @@ from clsd_tf.calibration import fit_affine
 from clsd_tf.confidence_base import group_names
 from clsd_tf.folding import fold_affine
 from clsd_tf.progressive import ProgressiveClicks, ScoredClicks
-from clsd_tf.streaming_metrics import GroupMean
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -33,7 +32,7 @@ class HeldOutFits:
     num_groups: int
     group_key: str
     calibrated: tf.Variable
-    _confidence_metric: GroupMean
+    _confidence_metric: keras.metrics.Metric
 
     @property
     def progressive_clicks(self) -> ScoredClicks:
@@ -87,7 +86,8 @@ class HeldOutFits:
         if self.confidence is None:
             raise ValueError("There is no confidence function to tell of. Received: None.")
         names = group_names(names, self.num_groups)
-        totals, clicks = self._confidence_metric.sums
+        metric = self._confidence_metric
+        totals, clicks = (tf.convert_to_tensor(v).numpy() for v in (metric.total, metric.weight))
         parameters = {str(row["group"]): row for row in self.confidence.table(names)}
         # A function tells of all groups together under a name that is no group's, if it does.
         of_all = next((name for name in parameters if name not in names), "all")
@@ -102,6 +102,17 @@ class HeldOutFits:
             }
             for name, total, count in sums
         ]
+
+    def evaluate(self, *args: object, **kwargs: object) -> object:
+        """As in Keras, and what was counted of the last epoch's training clicks stays.
+
+        Keras resets all metrics before it evaluates, as `fit` does after each epoch where it has
+        validation data.
+        """
+        counted = self._confidence_metric.get_weights()
+        result = super().evaluate(*args, **kwargs)  # type: ignore[misc]
+        self._confidence_metric.set_weights(counted)
+        return result
 
     def calibrate(self, held_out: Iterable) -> None:
         """Makes the output a click rate: folds a scale and a bias into the backbone's last layer.

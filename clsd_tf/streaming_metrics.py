@@ -6,9 +6,6 @@ entries under their own names. What saw no rows is nan, as in `clsd_tf.metrics`.
 
 from __future__ import annotations
 
-import types
-
-import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -124,25 +121,6 @@ class GroupMean(_GroupMetric):
         super().__init__(num_groups, name, dtype)
         self.total = self.add_weight("total", shape=(num_groups,), initializer="zeros")
         self.weight = self.add_weight("weight", shape=(num_groups,), initializer="zeros")
-        # Not a tuple, which Keras would track as a part of checkpoints.
-        self._before = types.SimpleNamespace(sums=None)
-
-    @property
-    def sums(self) -> tuple[np.ndarray, np.ndarray]:
-        """Totals and weights, [num_groups] each; those before the last reset if none came after.
-
-        Keras resets what training has logged as soon as validation begins.
-        """
-        totals, weights = (tf.convert_to_tensor(v).numpy() for v in (self.total, self.weight))
-        if not weights.any() and self._before.sums is not None:
-            return self._before.sums
-        return totals, weights
-
-    def reset_state(self) -> None:
-        """Starts again."""
-        if tf.executing_eagerly():
-            self._before.sums = self.sums
-        super().reset_state()
 
     def update_state(
         self, values: tf.Tensor, groups: tf.Tensor, sample_weight: tf.Tensor | None = None

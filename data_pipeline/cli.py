@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 
 from absl import app, flags, logging
 
+from data_pipeline import flag_errors
 from data_pipeline.progress import QUIET, waiting
 
 FAILED, WRONG_FLAGS, INTERRUPTED = 1, 2, 130
@@ -69,10 +70,14 @@ def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -
     app.run(run, argv=argv, flags_parser=parse)
 
 
-def load_tensorflow() -> None:
+def load_tensorflow(*, start_runtime: bool = True) -> None:
     """Imports TensorFlow without what it says of its build and of GPUs that are not there.
 
     Those lines come from C++ and heed no log level. If the import fails, they are shown.
+
+    Args:
+      start_runtime: whether to let it look for devices now. Not before a strategy of several
+        processes is made, which decides how the runtime starts.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
@@ -83,7 +88,8 @@ def load_tensorflow() -> None:
             with waiting("Loading TensorFlow", file=shown):
                 import tensorflow as tf
 
-                tf.config.list_logical_devices()  # starts the runtime, which has more to say
+                if start_runtime:
+                    tf.config.list_logical_devices()  # this has more to say
         except BaseException:
             hidden.seek(0)
             shown.flush()
@@ -133,11 +139,14 @@ def _parse_flags(module: object, arguments: list[str]) -> list[str]:
         print("\nPass --helpfull to see the flags of all modules.")
         sys.exit(0)
     try:
-        rest = flags.FLAGS(arguments)
+        rest = flag_errors.parse(flags.FLAGS, arguments)
     except SystemExit:  # absl's other help flags; it would exit with 1
         sys.exit(0)
     if len(rest) > 1 and not hasattr(module, "ARGUMENTS"):
-        raise flags.Error(f"Every argument is a flag. Received: {' '.join(rest[1:])}.")
+        raise flags.Error(
+            f"Every argument is a flag. Received: {' '.join(rest[1:])}. Expected: flags alone, as "
+            "--name=value."
+        )
     return rest
 
 

@@ -57,8 +57,13 @@ class Probe:
     peak_bytes: int
 
 
-def explain(run: Run, config: TrainConfig) -> str:
+def explain(run: Run, config: TrainConfig, strategy: str = "default") -> str:
     """What `train_run` would do, as text.
+
+    Args:
+      run: where it would go.
+      config: of the run.
+      strategy: what would train it, see `experiments.cluster`; the probe takes one device.
 
     Raises:
       ValueError: the training would stop: there are no rows, or options do not fit.
@@ -81,7 +86,7 @@ def explain(run: Run, config: TrainConfig) -> str:
         *_about_data(config, encoder, rows, steps_of(None)),
         *_about_model(config, found.parts),
         *_about_memory(config, found, phases),
-        *_about_time(run, found, phases),
+        *_about_time(run, found, phases, strategy),
     ]
     return "\n".join(lines)
 
@@ -234,7 +239,7 @@ def _about_memory(config: TrainConfig, found: Probe, phases: list[PlannedPhase])
     yield f"Disk     about {_bytes(disk)}: weights and two checkpoints of each trained model"
 
 
-def _about_time(run: Run, found: Probe, phases: list[PlannedPhase]) -> Iterator[str]:
+def _about_time(run: Run, found: Probe, phases: list[PlannedPhase], strategy: str) -> Iterator[str]:
     yield "Phases"
     whole = 0.0
     width = max(len(phase.name) for phase in phases)
@@ -260,6 +265,8 @@ def _about_time(run: Run, found: Probe, phases: list[PlannedPhase]) -> Iterator[
         f"{1e6 * costs.row:.1f} us a row of validation or scoring, "
         f"{costs.begin:.1f} s before each phase's first step"
     )
+    if strategy != "default":
+        yield f"         as if one device did it all; --strategy={strategy} was not tried"
 
 
 def _bytes(count: float) -> str:

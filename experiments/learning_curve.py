@@ -70,9 +70,10 @@ class LearningCurve:
           batches: trained on in this epoch, by this process.
           logs: means over them: `loss`, and perhaps `confidence`.
         """
+        before = self._step
         self._step += batches - self._batches
         self._batches = batches
-        if self._step // self._every > (self._step - 1) // self._every:
+        if self._step // self._every > before // self._every:
             self._end_line(logs)
 
     def end_epoch(self, logs: Mapping[str, float]) -> None:

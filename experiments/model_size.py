@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.embeddings import embeddings_of
@@ -41,9 +40,11 @@ def parts_of_model(layers: Sequence[keras.layers.Layer]) -> list[Part]:
     for layer in layers:
         for fused in embeddings_of(layer):
             for variable, segments in zip(fused.embedding_variables, fused.segments, strict=True):
-                if variable.ref() in seen:
+                # Parameter servers hold a table in parts.
+                shards = [part.ref() for part in getattr(variable, "variables", [variable])]
+                if shards[0] in seen:
                     continue
-                seen.add(variable.ref())
+                seen.update(shards)
                 dim = int(variable.shape[1])
                 tables += [Part("table", n, (r, dim), r * dim) for n, (_, r) in segments.items()]
     sizes: dict[str, int] = {}
@@ -52,7 +53,7 @@ def parts_of_model(layers: Sequence[keras.layers.Layer]) -> list[Part]:
             if variable.ref() not in seen:
                 seen.add(variable.ref())
                 path = variable.name.split(":")[0].rpartition("/")[0] or layer.name
-                sizes[path] = sizes.get(path, 0) + int(tf.size(variable))
+                sizes[path] = sizes.get(path, 0) + variable.shape.num_elements()
     tables.sort(key=lambda part: -part.parameters)
     return tables + [Part("layer", name, (), size) for name, size in sizes.items()]
 

@@ -9,13 +9,17 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras as keras
 
+from clsd_tf import ClickConfidenceModel, ConfidenceMonitor, Encoder
 from data_pipeline.cli import write_json
 from data_pipeline.progress import Progress
+from data_pipeline.reader import make_dataset
 from experiments.learning_curve import LearningCurve
+from experiments.phases import Phase
 from experiments.runs import TrainConfig
 from experiments.tensorboard_logs import group_table, write_hyperparameters
 
 _Logs = dict[str, float] | None
+_WATCHED_ROWS = 4096  # in a batch; four of them
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -111,6 +115,21 @@ class StepSummaries(keras.callbacks.Callback):
         with self._writer.as_default(step=self._step):
             for name, value in scalars.items():
                 tf.summary.scalar(name, value)
+
+
+def watchers(
+    phase: Phase, model: ClickConfidenceModel, encoder: Encoder, done: int
+) -> list[keras.callbacks.Callback]:
+    """What writes for TensorBoard while a phase trains, after `done` batches."""
+    place, config = phase.run.logs / phase.name, phase.config
+    shown = config if phase.details else None
+    found = [StepSummaries(place, done, encoder.group_names(), shown)]
+    if phase.shows_values and model.confidence is not None:
+        sample = make_dataset(  # training rows are in random order
+            config.data_dir, "train", _WATCHED_ROWS, shuffle=False, scores=phase.scores
+        )
+        found.append(ConfidenceMonitor(sample.take(4), place))
+    return found
 
 
 class CurveLog(keras.callbacks.Callback):

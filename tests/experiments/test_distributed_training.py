@@ -1,0 +1,119 @@
+"""`experiments.train` by several real processes: as one process would, whoever is killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from clsd_tf import metrics
+from data_pipeline.manifest import Manifest
+from data_pipeline.reader import steps_per_epoch
+from experiments.runs import Run
+from tests.experiments.helpers import scores_of
+from tests.experiments.processes import Cluster
+
+pytestmark = pytest.mark.slow
+
+BATCH = 512
+
+
+@pytest.fixture(scope="module")
+def sharded(log, run):
+    """The log in three shards, which two workers cannot divide evenly."""
+    flags = ["--output_dir=sharded", "--num_shards=3", "--block_rows=256"]
+    where = (f"--spec={log / 'spec.toml'}", f"--input={log}", *flags)
+    directory = run("data_pipeline.prepare", *where, cwd=log.parent).parent
+    assert len(Manifest.load(directory).of_split("train")) == 3
+    return directory
+
+
+@pytest.fixture
+def alone(configure, sharded, train, tmp_path):
+    """Trains the run that two workers train, in this process."""
+
+    def alone(**fields) -> Run:
+        config = configure("clsd", data_dir=str(sharded), data="", batch_size=BATCH, **fields)
+        config = dataclasses.replace(config, input_shares=2)
+        return train(tmp_path / "alone", config)
+
+    return alone
+
+
+@pytest.fixture
+def cluster(sharded, tmp_path):
+    """Makes processes that train a run in `together`."""
+
+    def cluster(*flags: str, **tasks: int) -> Cluster:
+        command = ["experiments.train", f"--data_dir={sharded}", "--model_dir=together"]
+        command += ["--backbone=mlp", '--backbone_options={"units": [16]}', f"--batch_size={BATCH}"]
+        return Cluster(tmp_path, [*command, *flags], tasks)
+
+    return cluster
+
+
+def assert_same(one: Run, other: Run, *phases: str) -> None:
+    for phase in phases:
+        results = [
+            json.loads((r.directory / phase / "phase.json").read_text()) for r in (one, other)
+        ]
+        for mine, theirs in zip(results[0]["epochs"], results[1]["epochs"], strict=True):
+            assert mine == pytest.approx(theirs, rel=1e-4, nan_ok=True)
+        for mine, theirs in zip(*(r.get("confidence", []) for r in results), strict=True):
+            assert mine == pytest.approx(theirs, rel=1e-4)
+        np.testing.assert_allclose(scores_of(one, phase), scores_of(other, phase), atol=1e-5)
+
+
+def test_two_workers_train_as_one_process(alone, cluster, tmp_path):
+    """A plain teacher, its scores, and a student with running means of confidence."""
+    flags = ["--strategy=multi_worker", "--deterministic", "--teacher=scores"]
+    cluster(*flags, worker=2).run()
+    assert_same(Run(tmp_path / "together"), alone(teacher="scores"), "teacher", "student")
+
+
+def test_a_killed_worker_changes_nothing(alone, cluster, tmp_path):
+    """All is started again, and ends where an undisturbed run does; the teacher is an average."""
+    together = Run(tmp_path / "together")
+    flags = ["--strategy=multi_worker", "--deterministic", "--teacher=ema", "--checkpoint_steps=10"]
+    processes = cluster(*flags, worker=2)
+    processes.run(kill=("worker", 1), once=together.student / "checkpoints" / "ckpt-20.index")
+    assert processes.starts["worker", 1] >= 2
+    undisturbed = alone(teacher="ema")
+    np.testing.assert_allclose(scores_of(together), scores_of(undisturbed), atol=1e-5)
+    results = [json.loads((r.student / "phase.json").read_text()) for r in (together, undisturbed)]
+    # The epoch's own mean covers the rest alone; what was validated and learned is all of it.
+    for name in ("val_loss", "val_auc"):
+        assert results[0]["epochs"][0][name] == pytest.approx(
+            results[1]["epochs"][0][name], rel=1e-4
+        )
+    for mine, theirs in zip(*(r["confidence"] for r in results), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-4)
+
+
+def test_parameter_servers_with_cut_tables(cluster, sharded, tmp_path):
+    """A plain teacher and its student, by workers of which one is killed and comes back."""
+    together = Run(tmp_path / "together")
+    flags = ["--strategy=parameter_server", "--min_shard_bytes=16384", "--checkpoint_steps=20"]
+    processes = cluster(*flags, chief=1, worker=2, ps=2)
+    processes.run(kill=("worker", 0), once=together.teacher / "checkpoints" / "ckpt-20.index")
+    assert processes.starts["chief", 0] == 1
+    assert processes.starts["worker", 0] == 2
+    steps = steps_per_epoch(sharded, "train", BATCH)
+    latest = tf.train.latest_checkpoint(str(together.student / "checkpoints"))
+    assert latest.endswith(f"ckpt-{steps}")
+    table = "model/backbone/embedding/table_16/.ATTRIBUTES/VARIABLE_VALUE"
+    shapes = tf.train.load_checkpoint(latest).get_variable_to_shape_map()
+    parts = [shape for name, shape in shapes.items() if "accumulators" in name]
+    assert len(parts) > 2  # of two tables
+    assert sum(rows for (rows,) in parts) >= shapes[table][0]
+    labels = np.concatenate([y for _, y, _ in _valid(sharded)])
+    assert metrics.auc(labels, scores_of(together)) > 0.55
+
+
+def _valid(directory):
+    from data_pipeline.reader import make_dataset
+
+    return make_dataset(directory, "valid", 4096, shuffle=False).as_numpy_iterator()
