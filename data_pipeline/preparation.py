@@ -14,7 +14,7 @@ import duckdb
 from ibis.backends.duckdb import Backend
 
 from clsd_tf.spec import parse_spec
-from data_pipeline.cli import steps, write_json
+from data_pipeline.cli import write_json
 from data_pipeline.data_set import WriteOptions, write_data_set
 from data_pipeline.datasets import spec_path
 from data_pipeline.directories import whole_directory
@@ -22,6 +22,7 @@ from data_pipeline.engines import open_engine
 from data_pipeline.kept_tables import check_source
 from data_pipeline.loading import load_impressions
 from data_pipeline.manifest import Manifest
+from data_pipeline.progress import steps
 from data_pipeline.schema import write_schema
 
 # A directory with a manifest is a finished data set.
