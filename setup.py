@@ -48,7 +48,7 @@ setup(
         "tf-keras>=2.21,<2.22",
     ],
     extras_require={
-        "spark": ["pyspark>=4.0,<5"],
+        "spark": ["pyspark>=4.3,<5"],
         "report": ["matplotlib>=3.10,<4", "optuna>=4.5,<5"],
         "serving": ["tensorflow-serving-api>=2.21,<2.22"],
         "docs": ["mkdocs>=1.6,<2", "mkdocstrings[python]>=1,<2"],
