@@ -10,6 +10,7 @@ MAINS = {
     "clsd-score": "experiments.score",
     "clsd-evaluate": "experiments.evaluate",
     "clsd-export": "experiments.export",
+    "clsd-retrieve": "experiments.retrieve",
     "clsd-compare": "experiments.compare",
     "clsd-demo": "experiments.demo",
     "clsd-deploy": "experiments.deploy",
@@ -51,7 +52,7 @@ setup(
         "spark": ["pyspark>=4.3,<5"],
         "report": ["matplotlib>=3.10,<4", "optuna>=4.5,<5"],
         "serving": ["tensorflow-serving-api>=2.21,<2.22"],
-        "docs": ["mkdocs>=1.6,<2", "mkdocstrings[python]>=1,<2"],
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1,<2"],
         "dev": [
             "build>=1.2,<2",
             "import-linter>=2.3,<3",

@@ -124,7 +124,10 @@ def score_batches(
         isinstance(batches, tf.data.Dataset)
         and batches.cardinality() == tf.data.INFINITE_CARDINALITY
     ):
-        raise ValueError("The data set repeats forever. Pass one pass over the rows instead.")
+        raise ValueError(
+            "The data set repeats forever. Received: infinite cardinality. Expected: one pass over "
+            "the rows; leave `repeat()` out."
+        )
 
     @tf.function(reduce_retracing=True)
     def score(features: Features, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -167,6 +167,7 @@ def _must_fit(path: str) -> Iterator[None]:
         yield
     except (ValueError, AssertionError) as error:
         raise RuntimeError(
-            f"The checkpoint {path} does not fit the model: {error}. Resume with the "
-            "options of the first run, or train in another directory."
+            f"The checkpoint {path} does not fit the model. Received: {error}. Expected: a model "
+            "of the same layers. Resume with the options of the first run, or train in another "
+            "directory."
         ) from error

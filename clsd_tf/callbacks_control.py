@@ -85,7 +85,7 @@ class NaNStop(keras.callbacks.Callback):
         loss = (logs or {}).get("loss", 0.0)
         if not np.isfinite(loss):
             raise RuntimeError(
-                f"The loss is {float(loss)} after batch {batch} of epoch {self._epoch}. "
+                f"The loss is {float(loss)} after batch {batch} of epoch {self._epoch}. Received: "
                 f"{self._cause()}"
             )
 

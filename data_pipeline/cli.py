@@ -25,6 +25,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from data_pipeline import flag_errors
+
 FAILED, WRONG_FLAGS, INTERRUPTED = 1, 2, 130
 # What a command raises to say that its work cannot be done. Anything else is a defect of the
 # command, and its traceback is shown.
@@ -182,11 +184,14 @@ def _parse_flags(module: object, arguments: list[str]) -> list[str]:
         print("\nPass --helpfull to see the flags of all modules.")
         sys.exit(0)
     try:
-        rest = flags.FLAGS(arguments)
+        rest = flag_errors.parse(flags.FLAGS, arguments)
     except SystemExit:  # absl's other help flags; it would exit with 1
         sys.exit(0)
     if len(rest) > 1 and not hasattr(module, "ARGUMENTS"):
-        raise flags.Error(f"Every argument is a flag. Received: {' '.join(rest[1:])}.")
+        raise flags.Error(
+            f"Every argument is a flag. Received: {' '.join(rest[1:])}. Expected: flags alone, as "
+            "--name=value."
+        )
     return rest
 
 

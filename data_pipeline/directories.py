@@ -29,11 +29,18 @@ def whole_directory(
     directory = pathlib.Path(directory).absolute()
     if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
         if not (directory / mark).is_file():
-            raise FileExistsError(f"{directory} holds other files. Choose another --output_dir.")
+            files = (
+                sorted(p.name for p in directory.iterdir()) if directory.is_dir() else ["a file"]
+            )
+            found = ", ".join(files[:5])
+            raise FileExistsError(
+                f"{directory} holds other files. Received: {found}. Expected: an empty folder, or "
+                "none. Choose another --output_dir."
+            )
         if not overwrite:
             raise FileExistsError(
-                f"{directory} holds an earlier output. Give --overwrite to replace it, or choose "
-                "another --output_dir."
+                f"{directory} holds an earlier output. Received: {mark} there. Expected: an empty "
+                "folder, or none. Give --overwrite to replace it, or choose another --output_dir."
             )
     beside = directory.with_name(f".{directory.name}.tmp-{os.getpid()}")
     beside.mkdir(parents=True)

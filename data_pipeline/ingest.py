@@ -7,10 +7,7 @@ text and the reason.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import difflib
-import gzip
 import json
 import pathlib
 from collections.abc import Collection, Iterable, Sequence
@@ -21,6 +18,7 @@ import pyarrow.parquet as pq
 from ibis.backends.duckdb import Backend
 
 from data_pipeline.input_files import InputFiles, check_whole
+from data_pipeline.raw_columns import check_distinct, check_needed, read_header
 
 # Columns beside the raw ones: index of the file, number of the row in it (the first is 1), the
 # whole row as text where its columns could not be told apart, and why they could not.
@@ -86,12 +84,12 @@ def _read_csv(
     separator = "\t" if files.extension.startswith(".tsv") else ","
     same_header: dict[tuple[str, ...], list[pathlib.Path]] = {}
     for path in files.paths:
-        header = _header(path, separator)
-        _check_distinct(header, files.place(path))
-        _check_columns(header, needed or (), files.place(path))
+        header = read_header(path, separator)
+        check_distinct(header, files.place(path))
+        check_needed(header, needed or (), files.place(path))
         same_header.setdefault(header, []).append(path)
     columns = list(dict.fromkeys(column for header in same_header for column in header))
-    _check_distinct(columns, files.title)
+    check_distinct(columns, files.title)
     _create(engine, name, columns)
     options = f"header=true, delim='{separator}', quote='\"', escape='\"', strict_mode=true"
     for header, paths in same_header.items():
@@ -116,9 +114,9 @@ def _read_json(
     keys = engine.raw_sql(f"SELECT DISTINCT unnest(json_keys(object)) FROM ({checked})").fetchall()
     found = sorted(key for (key,) in keys)
     if needed is None:
-        _check_distinct(found, files.title)
+        check_distinct(found, files.title)
         needed = found
-    _check_columns(found, needed, files.title)
+    check_needed(found, needed, files.title)
     fields = json.dumps(dict.fromkeys(needed, "JSON"))
     engine.raw_sql(f"""
         CREATE OR REPLACE VIEW {_quoted(name)} AS
@@ -139,10 +137,13 @@ def _read_parquet(
         try:
             found = pq.read_schema(path).names
         except (OSError, ValueError) as error:
-            raise ValueError(f"{path} is not a Parquet file, or damaged: {error}") from error
-        _check_columns(found, needed or (), files.place(path))
+            raise ValueError(
+                f"{path} is not a Parquet file, or damaged. Received: {error} Expected: a whole "
+                "Parquet file; fetch it again, or mend its name."
+            ) from error
+        check_needed(found, needed or (), files.place(path))
         columns |= dict.fromkeys(found)
-    _check_distinct(columns, files.title)
+    check_distinct(columns, files.title)
     order = ", ".join(f"({_text(path)}, {i})" for i, path in enumerate(files.paths))
     engine.raw_sql(f"""
         CREATE OR REPLACE VIEW {_quoted(name)} AS
@@ -159,7 +160,8 @@ def _create(engine: Backend, name: str, columns: Sequence[str]) -> None:
     types = ", ".join(f"{_quoted(column)} VARCHAR" for column in [*columns, FILE])
     for suffix in ("errors", "scans"):
         engine.raw_sql(f"DROP TABLE IF EXISTS {_quoted(f'{name}_{suffix}')}")
-    engine.raw_sql(f"CREATE OR REPLACE TABLE {_quoted(f'{name}_read')} ({types})")
+    # Temporary tables are not compressed, which would cost more than all else that is done to text.
+    engine.raw_sql(f"CREATE OR REPLACE TEMP TABLE {_quoted(f'{name}_read')} ({types})")
 
 
 def _insert_csv(
@@ -181,7 +183,10 @@ def _insert_csv(
               rejects_scan={_text(f"{name}_scans")})
         """)
     except (duckdb.IOException, duckdb.InvalidInputException) as error:
-        raise ValueError(f"Cannot read {files.title} ({files.listed()}): {error}") from error
+        raise ValueError(
+            f"Cannot read {files.title} ({files.listed()}). Received: {error} Expected: whole "
+            "files that may be read; look at their permissions, or fetch them again."
+        ) from error
 
 
 def _number_rows(
@@ -238,53 +243,6 @@ def _number_rows(
         UNION ALL BY NAME
         SELECT {FILE}, {NUMBER}, {TEXT}, {UNREADABLE} FROM {_quoted(f"{name}_unread")}
     """)
-
-
-def _header(path: pathlib.Path, separator: str) -> tuple[str, ...]:
-    """Names of the columns of a CSV file; pandas leaves the one of its index empty."""
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        # Later lines are decoded along with the first; one that is not UTF-8 is a bad row.
-        with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            names = next(csv.reader(file, delimiter=separator, strict=True), [])
-        "".join(names).encode("utf-8")
-    except (OSError, EOFError, UnicodeEncodeError, csv.Error) as error:
-        raise ValueError(f"Cannot read the header of {path}: {error}.") from error
-    if not names:
-        raise ValueError(f"{path} is empty. Expected: a first line with the names of the columns.")
-    return tuple(name.strip() or f"column_{i}" for i, name in enumerate(names))
-
-
-def _check_columns(found: Iterable[str], needed: Sequence[str], where: str) -> None:
-    found = list(found)
-    missing = [column for column in needed if column not in found]
-    if not missing:
-        return
-    told = []
-    for column in missing:
-        close = difflib.get_close_matches(column, found, n=1)
-        told.append(f"'{column}'" + (f" (did you mean '{close[0]}'?)" if close else ""))
-    raise ValueError(
-        f"{_begin(where)} lacks columns that the spec names: {', '.join(told)}. Its columns: "
-        f"{', '.join(found) or 'none'}. Mend the names in the spec, or set `source`."
-    )
-
-
-def _check_distinct(columns: Iterable[str], what: str) -> None:
-    """The engine does not tell names apart by case alone."""
-    seen: dict[str, str] = {}
-    for column in columns:
-        if (key := column.lower()) in seen:
-            raise ValueError(
-                f"{_begin(what)} has columns '{seen[key]}' and '{column}', whose names must differ "
-                "by more than case. Rename one."
-            )
-        seen[key] = column
-
-
-def _begin(title: str) -> str:
-    """A title as the beginning of a sentence."""
-    return title[0].upper() + title[1:]
 
 
 def _names(columns: Iterable[str]) -> str:

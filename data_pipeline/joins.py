@@ -64,10 +64,10 @@ def check_key(engine: BaseBackend, name: str, key: str, table: ir.Table) -> None
     examples = engine.to_pyarrow(repeated.limit(1)).to_pylist()
     if examples:
         raise ValueError(
-            f"Side table '{name}' has several rows for the same '{key}': "
-            f"{engine.to_pyarrow(repeated.count()).as_py():,} keys are repeated. Example: "
+            f"Side table '{name}' has several rows for the same '{key}'. Received: "
+            f"{engine.to_pyarrow(repeated.count()).as_py():,} keys are repeated, such as "
             f"{examples[0]['rows']} rows with {key} = {examples[0][KEY]!r}. Expected: at most one "
-            "row a key."
+            "row a key; remove the others."
         )
 
 

@@ -120,8 +120,9 @@ def load_impressions(
     impressions = keep_table(into, "impressions", rows)
     if not into.to_pyarrow(impressions.count()).as_py():
         raise ValueError(
-            f"No impression is left of {loader.rows_read:,} rows between first_day = {first_day} "
-            f"and last_day = {last_day}."
+            f"No impression is left of {loader.rows_read:,} rows. Received: first_day = "
+            f"{first_day}, last_day = {last_day}. Expected: days of the log; mend --first_day and "
+            "--last_day."
         )
     loader.drop_tables()
     return Loaded(impressions, loader.rows_read, duplicates, loader.quarantined, loader.source)
@@ -191,7 +192,10 @@ class _Loader:
         if is_log:
             self.rows_read = rows
             if not rows:
-                raise ValueError(f"The log has no rows. Received: {files.listed()}.")
+                raise ValueError(
+                    f"The log has no rows. Received: {files.listed()}, with a header at most. "
+                    "Expected: impressions; give the file that holds them."
+                )
         failed = sum(bad.values()) > self._limit * rows
         path = self._quarantine / ("part-0.parquet" if is_log else f"{name}.parquet")
         path = self._failed if failed else path

@@ -94,4 +94,6 @@ def check_probabilities(values: Sequence[float], what: str) -> None:
     """Raises NoiseError, of `what`, unless all values are in [0, 1]."""
     outside = [value for value in values if not 0 <= value <= 1]
     if outside:
-        raise NoiseError(f"{what} is a probability in [0, 1]. Received: {outside}.")
+        raise NoiseError(
+            f"{what} is a probability. Received: {outside}. Expected: numbers in [0, 1]."
+        )

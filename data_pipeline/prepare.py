@@ -2,13 +2,13 @@ r"""Prepares a click log: raw files in, encoded shards, vocabularies and statist
 
 python -m data_pipeline.prepare --spec=kuairand --input=KuaiRand-Pure/data --output_dir=prepared
 python -m data_pipeline.prepare --spec=my_log.toml --input='logs/2022-05-*.parquet' \
-    --output_dir=/tmp/clsd/prepared --first_day=2022-05-01 --last_day=2022-05-14 --memory_limit=8GB
+    --output_dir=prepared --first_day=2022-05-01 --last_day=2022-05-14 --memory_limit=8GB
 python -m data_pipeline.prepare --spec=kuairand --input=KuaiRand-Pure/data --overwrite \
-    --output_dir=/tmp/clsd/noisy --noise_rates=.05,.10,.20,.35 --noise_seed=1
+    --output_dir=noisy --noise_rates=.05,.10,.20,.35 --noise_seed=1
 python -m data_pipeline.prepare --spec=kuairand --input=KuaiRand-Pure/data --overwrite \
-    --output_dir=/tmp/clsd/clickbait --noise=items:.1:.4
+    --output_dir=clickbait --noise=items:.1:.4
 python -m data_pipeline.prepare --spec=next_day.toml --input='logs/2022-05-15.parquet' \
-    --output_dir=/tmp/clsd/next_day --encoding_from=/tmp/clsd/prepared
+    --output_dir=next_day --encoding_from=prepared
 python -m data_pipeline.prepare --spec=my_log.toml --input='logs/*.parquet' \
     --output_dir=/shared/prepared --engine=spark --spark_master=spark://host:7077
 
@@ -106,7 +106,7 @@ def _is_noise(text: str | None) -> bool:
 
 
 @flags.multi_flags_validator(
-    ["noise", "noise_rates"], message="One kind of noise is planted; leave one flag out."
+    ["noise", "noise_rates"], message="one kind of noise; leave one flag out."
 )
 def _is_one_kind(values: dict[str, object]) -> bool:
     return not (values["noise"] and values["noise_rates"])

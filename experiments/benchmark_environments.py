@@ -1,7 +1,8 @@
 r"""Makes the virtual environments of the peers that the benchmark measures beside this project.
 
-python -m experiments.benchmark_environments --directory=/tmp/clsd/environments
-python -m experiments.benchmark_environments --directory=/tmp/clsd/environments --only=torch,grain
+python -m experiments.benchmark_environments --directory=environments
+python -m experiments.benchmark_environments --directory=environments --only=torch,grain
+python -m experiments.benchmark_environments --directory=environments --only=deepctr
 
 Each comes from a file of pinned requirements in `experiments/benchmarks/requirements`. An
 environment that stands is left alone, unless its file has changed. Then: `clsd-benchmark`.
@@ -41,7 +42,10 @@ def main(argv: list[str]) -> None:
                 failed[name] = str(error)
     if failed:
         told = " ".join(f"{name}: {error}" for name, error in failed.items())
-        raise RuntimeError(f"Some environments could not be made. {told}")
+        raise RuntimeError(
+            f"Some environments could not be made. Received: {told} Expected: a package index that "
+            "pip reaches; the others are there, give the command again."
+        )
     metrics = {"made": sorted(_ONLY.value)}
     write_results(directory / "results.json", config={"only": _ONLY.value}, metrics=metrics)
 

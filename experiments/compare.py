@@ -100,7 +100,10 @@ def main(argv: list[str]) -> None:
         parse_variant(arm)
     worlds = choose_worlds(_NOISE_RATES.value, _ORIGINS.value, _NOISE.value)
     if _FINAL.value and _ORIGINS.value:
-        raise ValueError("Rolling origins have no test split; leave --final or --origins out.")
+        raise ValueError(
+            "Rolling origins have no test split. Received: --final and --origins. Expected: one of "
+            "them; leave the other out."
+        )
     output = pathlib.Path(_OUTPUT_DIR.value)
     cache = FitCache(output / "fits")
     maker = WorldMaker(_DATA_DIR.value, output / "worlds", _INPUT.value, _NOISE_SEED.value)

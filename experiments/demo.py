@@ -1,6 +1,8 @@
 """The whole path in one command: simulated clicks -> shards -> plain model and CLSD -> export.
 
 python -m experiments.demo --output_dir=clsd_demo --rows=200000 --seed=0
+python -m experiments.demo --output_dir=quick_demo --rows=30000
+python -m experiments.demo --output_dir=din_demo --backbone=din
 
 Runs the commands a user would run and prints each, simulates a log in which groups of users click
 without interest at different rates, and shows how plain and click-confidence training compare on
@@ -73,7 +75,8 @@ def main(argv: list[str]) -> None:
 def _begin(root: pathlib.Path) -> None:
     if root.exists() and any(root.iterdir()) and not (root / _MARK).exists():
         raise ValueError(
-            f"{root} is not empty and not of an earlier demo. Choose another --output_dir."
+            f"{root} is not empty and not of an earlier demo. Received: that --output_dir. "
+            "Expected: a folder that is empty or not there; choose another one."
         )
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
@@ -86,7 +89,10 @@ def _run(module: str, *arguments: str, quiet: bool = False) -> pathlib.Path:
     command = [sys.executable, "-P", "-m", module, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{module} failed with status {done.returncode}; see above.")
+        raise RuntimeError(
+            f"A command of the demo failed, see above. Received: status {done.returncode} of "
+            f"{module}. Expected: 0. Mend what it says, and start the demo again."
+        )
     output = done.stdout.rstrip()
     if not quiet:
         print(output, flush=True)

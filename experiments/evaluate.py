@@ -1,6 +1,7 @@
 """Evaluates the student of a run on a split, on clicks and on post-click satisfaction.
 
 python -m experiments.evaluate --model_dir=runs/clsd --data_dir=prepared --split=valid
+python -m experiments.evaluate --model_dir=runs/clsd --split=test --output_dir=judged/clsd
 python -m experiments.evaluate --model_dir=runs/clsd --saved_model=served/click_model/1 --raw=logs
 
 Prints a table, and leaves it with `results.json` in `<model_dir>/evaluation/<split>`. Tune on

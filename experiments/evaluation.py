@@ -59,7 +59,10 @@ def score_split(
         for name, parts in kept.items():
             parts.append(np.asarray(batch[name]))
     if not kept["_score"]:
-        raise ValueError(f"Split '{split}' of {data_dir} has no rows to evaluate.")
+        raise ValueError(
+            f"Split '{split}' has no rows to evaluate. Received: 0 rows in {data_dir}. Expected: a "
+            "split with rows; choose another --split, or other days in the spec."
+        )
     columns = {name: np.concatenate(parts) for name, parts in kept.items()}
     return ScoredSplit(
         scores=columns["_score"].astype(np.float64),

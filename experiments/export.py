@@ -111,8 +111,8 @@ def _warms_up() -> bool:
     installed = importlib.util.find_spec("tensorflow_serving") is not None
     if not installed and _WARMUP.value:
         raise ValueError(
-            "--warmup needs `tensorflow-serving-api`. Install the extra: pip install "
-            "'clsd_tf[serving]'. Or leave --warmup out."
+            "--warmup needs `tensorflow-serving-api`. Received: --warmup, without the package. "
+            "Expected: the extra: pip install 'clsd_tf[serving]'. Or leave --warmup out."
         )
     if not installed:
         print(

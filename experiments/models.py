@@ -90,7 +90,10 @@ def load_model(run: Run, config: TrainConfig, *, part: str = "student") -> Click
     encoder = Encoder.load(run.encoding)
     directory = run.directory / part
     if not (directory / f"{_WEIGHTS}.index").exists():
-        raise ValueError(f"The run in {run.directory} has no trained {part}.")
+        raise ValueError(
+            f"The run in {run.directory} has no trained {part}. Received: no weights of it. "
+            "Expected: those that `clsd-train` leaves; train the run again."
+        )
     model = build_model(config, encoder)
     _checkpoint(model).read(str(directory / _WEIGHTS)).assert_existing_objects_matched()
     return model

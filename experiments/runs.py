@@ -169,7 +169,8 @@ class Run:
                 )
         elif self.directory.exists() and any(self.directory.iterdir()):
             raise ValueError(
-                f"{self.directory} is not empty and holds no run. Choose another --model_dir."
+                f"{self.directory} is not empty and holds no run. Received: that --model_dir. "
+                "Expected: a folder that is empty or not there; choose another one."
             )
         else:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -184,13 +185,16 @@ class Run:
         path = self.directory / _CONFIG
         if not path.exists():
             raise ValueError(
-                f"Not a run: {self.directory} has no {_CONFIG}. Expected: a --model_dir of "
-                "`clsd-train`."
+                f"Not a run: {self.directory} has no {_CONFIG}. Received: {self.directory}. "
+                "Expected: a --model_dir of `clsd-train`."
             )
         try:
             return TrainConfig(**json.loads(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path} is not a config of this version: {error}.") from error
+            raise ValueError(
+                f"{path} is not a config of this version. Received: {error}. Expected: a run of "
+                "this version; train it again with --overwrite."
+            ) from error
 
     def require_continuable(self, config: TrainConfig) -> None:
         """Raises ValueError unless a run of `config` can go on from this one."""
@@ -219,8 +223,9 @@ class Run:
         self.config()
         if not self.is_finished:
             raise ValueError(
-                f"The run in {self.directory} is not finished: it has no {_RESULTS}. Start its "
-                "`clsd-train` again, which goes on where it stopped."
+                f"The run in {self.directory} is not finished. Received: no {_RESULTS} there. "
+                "Expected: a finished run. Start its `clsd-train` again, which goes on where it "
+                "stopped."
             )
 
     def require_same_encoding(

@@ -46,8 +46,8 @@ class ServedModel:
         self.path = pathlib.Path(path)
         if not tf.saved_model.contains_saved_model(str(path)):
             raise ValueError(
-                f"There is no export at {path}. Expected: a version that `clsd-export` wrote, such "
-                "as served/click_model/1."
+                f"There is no export at {path}. Received: a place without saved_model.pb. "
+                "Expected: a version that `clsd-export` wrote, such as served/click_model/1."
             )
         self._loaded = tf.saved_model.load(str(path))
 

@@ -180,12 +180,14 @@ def _begin(output: pathlib.Path, config: dict[str, object]) -> None:
     if path.exists():
         if json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(config)):
             raise ValueError(
-                f"{output} holds an experiment with other options. Resume it with its own, choose "
-                "another --output_dir, or pass --overwrite."
+                f"{output} holds an experiment with other options. Received: flags that differ "
+                "from its config.json. Expected: the same. Resume it with its own, choose another "
+                "--output_dir, or pass --overwrite."
             )
     elif output.exists() and any(output.iterdir()):
         raise ValueError(
-            f"{output} is not empty and holds no experiment. Choose another --output_dir."
+            f"{output} is not empty and holds no experiment. Received: that --output_dir. "
+            "Expected: a folder that is empty or not there; choose another one."
         )
     else:
         write_json(path, config)

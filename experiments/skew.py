@@ -78,7 +78,10 @@ def score_raw(
                 of_examples.append(served.answer("serving_default", {"inputs": examples}))
                 left -= len(rows)
     if not numbers:
-        raise ValueError(f"Split '{split}' of the raw log has no rows to score.")
+        raise ValueError(
+            f"Split '{split}' of the raw log has no rows to score. Received: 0 rows. Expected: the "
+            "log that the data set was prepared from; mend --raw or --split."
+        )
     sent = np.concatenate(of_examples) if of_examples else np.zeros(0, np.float32)
     return np.concatenate(numbers), np.concatenate(scores), sent
 

@@ -1,6 +1,8 @@
 """Measures what an export costs in AUC when its embedding tables take fewer bytes.
 
-python -m experiments.table_storage --model_dir=runs/clsd --data_dir=prepared --split=valid
+python -m experiments.table_storage --model_dir=runs/clsd
+python -m experiments.table_storage --model_dir=runs/clsd --data_dir=prepared --split=test
+python -m experiments.table_storage --model_dir=runs/plain --output_dir=storage_of_plain
 
 Exports the run in each form of storage, scores the split through each export, and prints bytes and
 AUC beside those of the plain export. Leaves `results.json` in `<model_dir>/storage`.

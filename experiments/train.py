@@ -219,10 +219,14 @@ def config_from_flags(cluster: Cluster) -> TrainConfig:
     given_flags = [f"--{flag.name}" for flag in about_teacher if flag.present]
     if given_flags and not arm.needs_teacher:
         raise ValueError(
-            f"--method={_METHOD.value} has no teacher; leave {', '.join(given_flags)} out."
+            f"--method={_METHOD.value} has no teacher. Received: {', '.join(given_flags)}. "
+            "Expected: a method that has one, such as clsd; else leave that out."
         )
     if _NUM_FOLDS.present and _TEACHER.value != "oof":
-        raise ValueError("--num_folds is for --teacher=oof; leave it out, or choose that teacher.")
+        raise ValueError(
+            "--num_folds is for --teacher=oof. Received: --num_folds with "
+            f"--teacher={_TEACHER.value}. Expected: that teacher; else leave --num_folds out."
+        )
     confidence_options = _json_object("confidence_options", _CONFIDENCE_OPTIONS.value)
     if arm.knows_rates and "rates" not in confidence_options:
         raise ValueError(
@@ -276,9 +280,15 @@ def _json_object(flag: str, text: str) -> dict[str, object]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"--{flag} must be JSON. Received: {text!r}: {error}.") from error
+        raise ValueError(
+            f"--{flag} must be JSON. Received: {text!r}: {error}. Expected: names in double "
+            "quotes, all in single quotes for the shell, such as '{\"units\": [64, 32]}'."
+        ) from error
     if not isinstance(value, dict):
-        raise ValueError(f"--{flag} must be a JSON object. Received: {text!r}.")
+        raise ValueError(
+            f"--{flag} must be a JSON object. Received: {text!r}. Expected: names and values, such "
+            "as '{\"units\": [64, 32]}'."
+        )
     return value
 
 

@@ -232,7 +232,10 @@ def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
     config = phase.config
     rows = Manifest.load(config.data_dir).rows
     if not rows["train"]:
-        raise ValueError(f"{config.data_dir} has no training rows. Prepare it with other days.")
+        raise ValueError(
+            f"There is nothing to train on. Received: 0 training rows in {config.data_dir}. "
+            "Expected: some; prepare the log with other days."
+        )
     distribution = phase.distribution
     checkpoint = StepCheckpoint(phase.directory / "checkpoints", phase.checkpoint_steps)
     done = checkpoint.restore(model)

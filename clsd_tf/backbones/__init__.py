@@ -67,7 +67,10 @@ def get_backbone(
         try:
             factory = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
-            raise ValueError(f"Cannot import the backbone {name!r}: {error}.") from error
+            raise ValueError(
+                f"Cannot import the backbone. Received: {name!r}: {error}. Expected: "
+                "package.module:Class, importable where the command runs."
+            ) from error
         return factory(features, **kwargs)
     if name not in backbone_names():
         raise ValueError(

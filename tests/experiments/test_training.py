@@ -151,6 +151,8 @@ def test_a_data_set_without_rows_says_which_are_needed(
     manifest = training.Manifest.load(configure().data_dir)
     empty = dataclasses.replace(manifest, rows={**manifest.rows, missing: 0})
     monkeypatch.setattr(training.Manifest, "load", lambda directory: empty)
-    needed = "no training rows" if missing == "train" else "Calibration is fitted on validation"
+    needed = (
+        "Received: 0 training rows" if missing == "train" else "Calibration is fitted on validation"
+    )
     with pytest.raises(ValueError, match=needed):
         train(tmp_path / "run", configure("plain", calibrate=True))

@@ -8,6 +8,7 @@ from training_data import FitWorker
 from worker_protocol import serve
 
 import clsd_tf
+from clsd_tf.optimizers import SparseAdagrad
 
 _LIKE = {
     "mlp": ["units"],
@@ -71,7 +72,7 @@ class OwnTraining(FitWorker):
 def _optimizer(name: str) -> keras.optimizers.Optimizer | None:
     if name == "default":
         return None
-    return {"adagrad": keras.optimizers.Adagrad, "adam": keras.optimizers.Adam}[name]()
+    return {"adagrad": SparseAdagrad, "adam": keras.optimizers.Adam}[name]()
 
 
 def _clicks() -> clsd_tf.ScoredClicks:
