@@ -51,7 +51,7 @@ setup(
         "tf-keras>=2.21,<2.22",
     ],
     extras_require={
-        "spark": ["pyspark>=4.0,<5"],
+        "spark": ["pyspark>=4.3,<5"],
         "report": ["jinja2>=3.1,<4", "matplotlib>=3.10,<4", "optuna>=4.5,<5"],
         "serving": ["tensorflow-serving-api>=2.21,<2.22"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1,<2"],

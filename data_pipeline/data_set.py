@@ -13,7 +13,7 @@ import pathlib
 
 import ibis.expr.types as ir
 from absl import logging
-from ibis.backends.duckdb import Backend
+from ibis.backends import BaseBackend
 
 from clsd_tf.encoding import Encoder
 from clsd_tf.features import ClickLogSpec
@@ -113,7 +113,7 @@ class WrittenData:
 
 
 def write_data_set(
-    engine: Backend,
+    engine: BaseBackend,
     impressions: ir.Table,
     spec: ClickLogSpec,
     directory: pathlib.Path,
