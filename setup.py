@@ -12,6 +12,7 @@ MAINS = {
     "clsd-export": "experiments.export",
     "clsd-retrieve": "experiments.retrieve",
     "clsd-compare": "experiments.compare",
+    "clsd-report": "experiments.report",
     "clsd-demo": "experiments.demo",
     "clsd-deploy": "experiments.deploy",
     "clsd-table-storage": "experiments.table_storage",
@@ -30,6 +31,7 @@ setup(
     package_data={
         "data_pipeline": ["datasets/*.toml"],
         "experiments.benchmarks": ["requirements/*.txt"],
+        "experiments.reporting": ["templates/*"],
     },
     python_requires=">=3.11,<3.13",
     install_requires=[
@@ -49,14 +51,15 @@ setup(
         "tf-keras>=2.21,<2.22",
     ],
     extras_require={
-        "spark": ["pyspark>=4.0,<5"],
-        "report": ["matplotlib>=3.10,<4", "optuna>=4.5,<5"],
+        "spark": ["pyspark>=4.3,<5"],
+        "report": ["jinja2>=3.1,<4", "matplotlib>=3.10,<4", "optuna>=4.5,<5"],
         "serving": ["tensorflow-serving-api>=2.21,<2.22"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1,<2"],
         "dev": [
             "build>=1.2,<2",
             "import-linter>=2.3,<3",
             "ipykernel>=6.29,<8",
+            "jinja2>=3.1,<4",
             "matplotlib>=3.10,<4",
             "onnxruntime>=1.32,<2",
             "openvino>=2026.4,<2027",

@@ -33,7 +33,7 @@ def check_origin(checkout: pathlib.Path) -> None:
         if not origin.is_relative_to(own):
             raise SystemExit(f"{package} comes from {origin}, not from the wheel in {own}.")
         source, installed = checkout / package, own / package
-        for pattern in ("**/*.py", "**/*.toml", "**/*.txt"):
+        for pattern in ("**/*.py", "**/*.toml", "**/*.txt", "**/templates/*"):
             wanted = {path.relative_to(source) for path in source.glob(pattern)}
             missing = wanted - {path.relative_to(installed) for path in installed.glob(pattern)}
             if missing:

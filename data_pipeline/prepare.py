@@ -9,6 +9,8 @@ python -m data_pipeline.prepare --spec=kuairand --input=KuaiRand-Pure/data --ove
     --output_dir=clickbait --noise=items:.1:.4
 python -m data_pipeline.prepare --spec=next_day.toml --input='logs/2022-05-15.parquet' \
     --output_dir=next_day --encoding_from=prepared
+python -m data_pipeline.prepare --spec=my_log.toml --input='logs/*.parquet' \
+    --output_dir=/shared/prepared --engine=spark --spark_master=spark://host:7077
 
 The spec names the columns of the log once (see `clsd_tf.features`). Rows that cannot be used go to
 `quarantine/` with a reason. The directory appears when it is whole. Then: `clsd-train`.
@@ -73,6 +75,16 @@ _THREADS = flags.DEFINE_integer("threads", None, "Of the engine; by default all 
 _MEMORY_LIMIT = flags.DEFINE_string(
     "memory_limit", None, "Of the engine, such as 8GB; what needs more goes to disk."
 )
+_ENGINE = flags.DEFINE_enum(
+    "engine",
+    "duckdb",
+    ["duckdb", "spark"],
+    "What computes. spark: the files are read and checked by DuckDB all the same; what needs all "
+    "rows at once, joins, duplicates, histories, vocabularies and order, is done by Spark.",
+)
+_SPARK_MASTER = flags.DEFINE_string(
+    "spark_master", "local[*]", "Where Spark runs, with --engine=spark; it sees output_dir."
+)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a data set in output_dir.")
 flags.mark_flags_as_required(["spec", "input", "output_dir"])
 
@@ -114,6 +126,8 @@ def main(argv: list[str]) -> None:
         last_day=_LAST_DAY.value,
         threads=_THREADS.value,
         memory_limit=_MEMORY_LIMIT.value,
+        engine=_ENGINE.value,
+        spark_master=_SPARK_MASTER.value,
     )
     write = WriteOptions(
         layout=_LAYOUT.value,

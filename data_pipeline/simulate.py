@@ -17,9 +17,10 @@ import pathlib
 
 from absl import flags
 
-from data_pipeline.cli import run_main, steps, write_results
+from data_pipeline.cli import run_main, write_results
 from data_pipeline.noise_base import NoiseError
 from data_pipeline.noise_kinds import InterestNoise, parse_noise
+from data_pipeline.progress import steps
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Directory of the log; made if need be.")
 _SPEC = flags.DEFINE_string(

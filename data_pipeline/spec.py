@@ -21,7 +21,8 @@ import tempfile
 
 from absl import app, flags
 
-from data_pipeline.cli import run_main, steps, write_results
+from data_pipeline.cli import run_main, write_results
+from data_pipeline.progress import steps
 
 # How a command that takes arguments beside flags says so.
 ARGUMENTS = "draft LOG | check SPEC [LOG]"

@@ -20,7 +20,8 @@ import time
 
 from absl import flags
 
-from data_pipeline.cli import run_main, steps, write_results
+from data_pipeline.cli import run_main, write_results
+from data_pipeline.progress import steps
 
 STAGES = ("read", "train", "prepare", "serve", "memory", "startup", "growth")
 

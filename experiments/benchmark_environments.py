@@ -14,7 +14,8 @@ import pathlib
 
 from absl import flags
 
-from data_pipeline.cli import run_main, steps, write_results
+from data_pipeline.cli import run_main, write_results
+from data_pipeline.progress import steps
 from experiments.benchmarks.environments import environment_names, make_environment
 
 _NAMES = environment_names()

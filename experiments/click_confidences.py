@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import pathlib
 
@@ -16,11 +15,12 @@ from clsd_tf.batches import Features, logits_of
 from clsd_tf.confidence import combine
 from clsd_tf.features import GROUP, ROW, ColumnSpec
 from clsd_tf.losses import click_weights
-from data_pipeline.cli import progress
 from data_pipeline.manifest import Manifest
+from data_pipeline.progress import progress
 from data_pipeline.reader import make_dataset
 from data_pipeline.shards import keys_path
 from experiments.confidence_sidecars import SidecarWriter
+from experiments.id_names import id_names
 from experiments.runs import Run, TrainConfig
 from experiments.training import load_taught
 
@@ -108,24 +108,6 @@ def write_confidences(
     pq.write_table(table, beside)
     os.replace(beside, path)
     return path
-
-
-def id_names(encoder: Encoder, column: ColumnSpec) -> list[str]:
-    """What each id of a categorical column stands for, as text."""
-    if column.encoding == "vocabulary":
-        names = ["missing", *["unknown"] * column.num_oov, *encoder.vocabulary(column)]
-    elif column.encoding == "identity":
-        names = ["missing", "other", *range(column.num_values)]
-    elif column.encoding == "buckets":
-        edges = encoder.boundaries(column)
-        inner = [f"{low:g} to <{high:g}" for low, high in itertools.pairwise(edges)]
-        names = ["missing", f"<{edges[0]:g}", *inner, f">={edges[-1]:g}"]
-    else:
-        raise ValueError(
-            f"The ids of column '{column.name}' have no names. Received: encoding = "
-            f'"{column.encoding}". Expected: vocabulary, identity or buckets.'
-        )
-    return [str(name) for name in names]
 
 
 def _is_category(encoder: Encoder, column: ColumnSpec) -> bool:

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline.cli import run_main, write_results
+from data_pipeline.progress import is_quiet
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "clsd_demo", "Where everything goes.")
 _ROWS = flags.DEFINE_integer("rows", 200_000, "Impressions to simulate.", 20_000)
@@ -86,7 +87,7 @@ def _begin(root: pathlib.Path) -> None:
 def _run(module: str, *arguments: str, quiet: bool = False) -> pathlib.Path:
     """Runs a command as a user would; returns the path of its results."""
     print(f"\n$ python -m {module} {shlex.join(arguments)}", flush=True)
-    command = [sys.executable, "-P", "-m", module, *arguments]
+    command = [sys.executable, "-P", "-m", module, *arguments, *["--quiet"] * is_quiet()]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise RuntimeError(

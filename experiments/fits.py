@@ -61,6 +61,13 @@ def _plain(config: TrainConfig) -> TrainConfig:
     )
 
 
+def describe_fit(config: TrainConfig, seconds: float) -> str:
+    """A line about a fit that was trained."""
+    what = [config.method, config.backbone, config.data_dir, f"seed {config.seed}"]
+    what += [f"{name} {value}" for name, value in config.options.items()]
+    return f"{', '.join(what)}: {seconds:.1f} s"
+
+
 @dataclasses.dataclass(frozen=True)
 class FitCache:
     """Directory of fits."""

@@ -78,7 +78,8 @@ class Fitter:
         if not path.exists():
             model = load_model(run, run.config())
             encoder = Encoder.load(run.encoding)
-            scored = score_split(model, encoder, config.data_dir, split)
+            with _quiet(run.directory / "train.log"):
+                scored = score_split(model, encoder, config.data_dir, split)
             _write(path, _table(as_served(scored, model, config)))
             _forget()
         return _scored(pq.read_table(path))

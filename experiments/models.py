@@ -54,6 +54,13 @@ def build_model(
     return model
 
 
+def check_confidence(config: TrainConfig, encoder: Encoder) -> None:
+    """Raises ValueError for mistaken options of the confidence function, before any training."""
+    if "confidence" in config.options:
+        build = online_confidence if config.teacher == "ema" else get_confidence
+        build(config.options["confidence"], encoder.num_groups, **config.confidence_options)
+
+
 def build_ema_teacher(config: TrainConfig, encoder: Encoder) -> EMATeacher:
     """A teacher that will follow a student of the config."""
     return EMATeacher(_build_backbone(config, encoder))

@@ -71,7 +71,7 @@ def without_satisfaction(
     if leaked := [name for name in _signals(encoder) if name in features and name not in allowed]:
         raise ValueError(
             "Satisfaction columns judge models and never train them. Received: training rows with "
-            f"{', '.join(leaked)}. Leave them out of `extra_columns`."
+            f"{', '.join(leaked)}. Leave them out of `extra_columns` and of the backbone's tasks."
         )
     return rows
 

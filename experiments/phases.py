@@ -31,6 +31,7 @@ class Phase:
       without_fold: what of the training rows is left out, see `make_dataset`.
       teacher_clicks: impressions that the teacher scored before it trained on them; None where
         there are none, or better ones.
+      details: whether TensorBoard is to show more than scalars and groups.
       distribution: the processes that train it.
     """
 
@@ -41,12 +42,18 @@ class Phase:
     scores: pathlib.Path | None = None
     without_fold: tuple[int, int] | None = None
     teacher_clicks: ScoredClicks | None = None
+    details: bool = False
     distribution: Distribution = dataclasses.field(default_factory=Distribution)
 
     @property
     def directory(self) -> pathlib.Path:
         """Where checkpoints, weights and the phase's result are kept."""
         return self.run.directory / self.name
+
+    @property
+    def shows_values(self) -> bool:
+        """Whether confidences and vectors are shown: those that one device trains."""
+        return self.details and self.distribution.cluster.strategy == "default"
 
     @property
     def result(self) -> dict[str, object] | None:

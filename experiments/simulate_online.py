@@ -23,7 +23,8 @@ import shutil
 
 from absl import flags
 
-from data_pipeline.cli import load_tensorflow, progress, run_main, write_json, write_results
+from data_pipeline.cli import load_tensorflow, run_main, write_json, write_results
+from data_pipeline.progress import progress
 from experiments.arms import ARMS, get_arm
 from experiments.runs import TrainConfig
 
@@ -110,7 +111,7 @@ def main(argv: list[str]) -> None:
     # TensorFlow takes many models in one process for one model that is traced again and again.
     tf.get_logger().setLevel("ERROR")
     seeds = []
-    with progress("Days of all arms", _SEEDS.value * (1 + _DAYS.value)) as advance:
+    with progress("Days of all arms", _SEEDS.value * (1 + _DAYS.value), "days") as advance:
         for seed in range(_SEEDS.value):
             path = output / "seeds" / f"{seed}.json"
             if path.exists():

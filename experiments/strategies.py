@@ -133,8 +133,13 @@ def start(
       deterministic: whether the same run has the same result, bit by bit.
 
     Raises:
-      ValueError: there is no TPU at the address.
+      ValueError: there is no TPU at the address, or the strategy does not repeat.
     """
+    if deterministic and cluster.strategy == "parameter_server":
+        raise ValueError(
+            "Workers of parameter servers go their own pace, and no two runs are alike. Received: "
+            "--deterministic with --strategy=parameter_server. Leave one of them out."
+        )
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     strategies = {

@@ -18,7 +18,8 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from data_pipeline.cli import load_tensorflow, run_main, steps, write_results
+from data_pipeline.cli import load_tensorflow, run_main, write_results
+from data_pipeline.progress import steps
 from experiments.runs import finished_run
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Directory of a finished run (`clsd-train`).")

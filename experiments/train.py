@@ -11,6 +11,7 @@ python -m experiments.train --data_dir=prepared --model_dir=runs/oof --method=cl
 python -m experiments.train --data_dir=prepared --model_dir=runs/quick --teacher_fraction=0.25
 python -m experiments.train --data_dir=prepared --model_dir=runs/second --method=clsd \
     --teacher=scores --generations=2
+python -m experiments.train --data_dir=prepared --model_dir=runs/clsd --explain
 python -m experiments.train --data_dir=day_1 --model_dir=runs/day_1 --teacher=ema \
     --confidence=affine
 python -m experiments.train --data_dir=day_2 --model_dir=runs/day_2 --teacher=ema \
@@ -20,7 +21,8 @@ TF_CONFIG='{"cluster": {"worker": ["host-0:2222", "host-1:2222"]}, \
     python -m experiments.train --data_dir=prepared --model_dir=runs/plain --strategy=multi_worker
 
 A run that was interrupted goes on where it stopped when the same command is given again.
-TensorBoard reads `<model_dir>/logs`. Then: `clsd-evaluate` and `clsd-export`.
+TensorBoard reads `<model_dir>/logs`; --explain writes nothing. Then: `clsd-evaluate`,
+`clsd-report` and `clsd-export`.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from absl import flags
 
 from clsd_tf.backbones import backbone_names, check_backbone
 from data_pipeline.cli import load_tensorflow, run_main, write_results
+from data_pipeline.progress import is_quiet
 from experiments.arms import ARMS, get_arm
 from experiments.cluster import STRATEGIES, Cluster
 from experiments.confidence_report import print_confidence
@@ -157,6 +160,9 @@ _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "The same result bit by bit, at some cost in speed."
 )
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a run in model_dir.")
+_EXPLAIN = flags.DEFINE_bool(
+    "explain", False, "Say what would be done, how large it is and how long it takes, and stop."
+)
 flags.mark_flags_as_required(["data_dir", "model_dir"])
 
 
@@ -166,6 +172,12 @@ def main(argv: list[str]) -> None:
     cluster = Cluster.read(_STRATEGY.value)
     config = config_from_flags(cluster)
     run = Run(_MODEL_DIR.value)
+    if _EXPLAIN.value:
+        load_tensorflow()
+        from experiments.explain import explain
+
+        print(explain(run, config, cluster.strategy))
+        return
     is_over = is_new(run.results)
     if cluster.is_chief:
         run.begin(config, overwrite=_OVERWRITE.value)
@@ -189,11 +201,16 @@ def main(argv: list[str]) -> None:
             deterministic=_DETERMINISTIC.value,
         )
         metrics = train_run(
-            run, config, checkpoint_steps=_CHECKPOINT_STEPS.value, distribution=distribution
+            run,
+            config,
+            checkpoint_steps=_CHECKPOINT_STEPS.value,
+            distribution=distribution,
+            details=True,
         )
         metrics["seconds"] = round(time.monotonic() - started, 1)
         if cluster.is_chief:
-            if confidence := metrics["student"].get("confidence"):
+            confidence = metrics["student"].get("confidence")
+            if confidence and not is_quiet():
                 print_confidence(confidence)
             write_results(run.results, config=dataclasses.asdict(config), metrics=metrics)
         distribution.agree(0)  # nobody leaves before the run is finished

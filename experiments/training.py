@@ -11,20 +11,19 @@ import tf_keras as keras
 
 from clsd_tf import (
     ClickConfidenceModel,
-    EMATeacher,
     StepCheckpoint,
     StoredScores,
-    get_confidence,
 )
 from clsd_tf.encoding import Encoder, copy_encoding
-from clsd_tf.growth import take_over
-from clsd_tf.online_confidence import online_confidence
-from clsd_tf.optimizers import build_optimizer
 from data_pipeline.manifest import Manifest
+from data_pipeline.progress import waiting
 from data_pipeline.reader import make_dataset, steps_per_epoch
 from experiments.arms import get_arm
-from experiments.models import build_ema_teacher, build_model, load_model
-from experiments.monitoring import EpochLogs, ProgressBar, StepSummaries
+from experiments.learning_curve import FILE as CURVE
+from experiments.learning_curve import LearningCurve
+from experiments.model_size import parts_of_model
+from experiments.models import build_ema_teacher, build_model, check_confidence, load_model
+from experiments.monitoring import CurveLog, EpochLogs, ProgressBar, watchers
 from experiments.objectives import (
     build_objective,
     further_labels,
@@ -32,9 +31,11 @@ from experiments.objectives import (
     without_satisfaction,
 )
 from experiments.phases import Phase, no_validation
+from experiments.predecessors import copy_teacher, go_on
 from experiments.runs import TEACHER_SEED, Run, TrainConfig
 from experiments.scoring import score_with
 from experiments.strategies import Distribution
+from experiments.tensorboard_logs import write_projector
 
 
 def train_run(
@@ -43,6 +44,7 @@ def train_run(
     *,
     checkpoint_steps: int,
     distribution: Distribution | None = None,
+    details: bool = False,
 ) -> dict[str, object]:
     """Trains the models of `config` in the directory of `run`, or goes on where it stopped.
 
@@ -51,6 +53,9 @@ def train_run(
       config: what is trained.
       checkpoint_steps: batches between checkpoints.
       distribution: the processes that train, each of which calls this; None for this one alone.
+      details: whether TensorBoard is to show more of the student than scalars and groups:
+        hyperparameters and, of a student that one device trains, histograms of the confidence and
+        the item embeddings.
 
     Returns:
       Phase -> what was logged in each of its epochs, and the confidence function as a table.
@@ -67,16 +72,14 @@ def train_run(
         copy_encoding(config.data_dir, run.encoding)
     distribution.agree(0)
     encoder = Encoder.load(run.encoding)
-    if "confidence" in config.options:  # mistaken options are told before a teacher is trained
-        build = online_confidence if config.teacher == "ema" else get_confidence
-        build(config.options["confidence"], encoder.num_groups, **config.confidence_options)
+    check_confidence(config, encoder)
     results: dict[str, object] = {}
     teacher_config = dataclasses.replace(config, seed=config.seed + TEACHER_SEED)
 
     def finish_teacher(phase: Phase) -> None:
         if not phase.is_done:
             if phase.name == "teacher" and config.teacher_dir:
-                _copy_teacher(phase)
+                copy_teacher(phase)
             else:
                 with distribution.strategy.scope():
                     model = build_model(phase.config, encoder)
@@ -109,7 +112,7 @@ def train_run(
         phase = phase_of(f"generation_{generation}", other)
         finish_student(phase, taught_by)
         taught_by = [phase.name]
-    finish_student(phase_of("student", config), taught_by)
+    finish_student(phase_of("student", config, details=details), taught_by)
     return results
 
 
@@ -180,53 +183,6 @@ def _scores(run: Run, phase: str) -> pathlib.Path:
     return run.directory / "scores" / phase
 
 
-def _copy_teacher(phase: Phase) -> None:
-    config = phase.config
-    other = Run(config.teacher_dir)
-    other.require_finished()
-    # Who goes on may be taught by yesterday's model, to which today's rows are new.
-    if config.init_from:
-        other.require_same_encoding(config.data_dir)
-    for field in ("backbone", "backbone_options", *([] if config.init_from else ["data"])):
-        mine, theirs = getattr(config, field), getattr(other.config(), field)
-        if mine != theirs:
-            raise ValueError(
-                f"The teacher in {other.directory} is of another {field}. Received: {theirs}. "
-                f"Expected: {mine}. Leave --teacher_dir out to train a teacher."
-            )
-    result = Phase("student", other, config, phase.checkpoint_steps).result
-    phase.finish(load_model(other, other.config()), result)
-
-
-def _go_on(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
-    """Gives the model what the one of the same phase has learned in the run before."""
-    config, before = phase.config, Run(phase.config.init_from)
-    directory = before.directory / phase.name / "checkpoints"
-    copied_from = before.config().teacher_dir
-    if phase.name == "teacher" and copied_from:  # trained in another run, as its student
-        directory = Run(copied_from).student / "checkpoints"
-    smaller = Encoder.load(before.encoding)
-    if phase.distribution.cluster.strategy == "parameter_server":
-        raise ValueError(
-            "What optimizers of parameter servers know of the parts of a table does not go on in "
-            "another run. Received: --strategy=parameter_server with "
-            f"--init_from={before.directory}. Choose another strategy, or train anew."
-        )
-    if smaller.model_features == encoder.model_features:
-        StepCheckpoint.restore_learned(model, directory)
-        return
-    teacher = None
-    if isinstance(model.teacher, EMATeacher):
-        teacher = build_ema_teacher(config, smaller)
-    elif model.teacher is not None:
-        teacher = StoredScores()  # of another teacher nothing goes on
-    objective = None if model.objective is None else build_objective(config, smaller)
-    old = build_model(config, smaller, teacher, objective)
-    build_optimizer(old.optimizer, old.learners)
-    StepCheckpoint.restore_learned(old, directory)
-    take_over(old, model)
-
-
 def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
     """Trains a model to the end of its epochs, from its latest checkpoint if there is one."""
     config = phase.config
@@ -240,9 +196,10 @@ def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
     checkpoint = StepCheckpoint(phase.directory / "checkpoints", phase.checkpoint_steps)
     done = checkpoint.restore(model)
     if config.init_from and not done:
-        _go_on(phase, model, encoder)
+        go_on(phase, model, encoder)
     if model.confidence is not None and model.confidence.needs_held_out and not done:
-        model.fit_confidence(phase.held_out())
+        with waiting("Fitting the confidence function"):
+            model.fit_confidence(phase.held_out())
 
     whole = steps_per_epoch(
         config.data_dir, "train", config.batch_size, without_fold=phase.without_fold
@@ -250,10 +207,11 @@ def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
     steps = max(1, round(phase.fraction * whole))
     logs = EpochLogs(phase.directory / "epochs.json")
     callbacks, bar = [checkpoint], contextlib.nullcontext()
-    if distribution.is_chief:
+    curve = LearningCurve(phase.directory / CURVE, done) if distribution.is_chief else None
+    if curve is not None:
         bar = ProgressBar(phase.name, steps, config.epochs, done)
-        summaries = StepSummaries(phase.run.logs / phase.name, done)
-        callbacks = [bar, summaries, logs, checkpoint]  # what is saved was logged before
+        callbacks = [bar, *watchers(phase, model, encoder, done), CurveLog(curve), logs]
+        callbacks.append(checkpoint)  # what is saved was logged before
     own, validation = own_columns(model, config), _validation(phase, rows)
     with bar:
         for epoch in range(done // steps, config.epochs):
@@ -281,7 +239,7 @@ def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
                 callbacks=callbacks,
                 **validation,
             )
-    _finish(phase, model, encoder, logs.read())
+    _finish(phase, model, encoder, logs.read(), curve)
 
 
 def _validation(phase: Phase, rows: Mapping[str, int]) -> dict[str, object]:
@@ -304,13 +262,25 @@ def _finish(
     model: ClickConfidenceModel,
     encoder: Encoder,
     epochs: list[dict[str, float]],
+    curve: LearningCurve | None,
 ) -> None:
     config = phase.config
     if phase.name == "student" and config.calibrate:
         if not Manifest.load(config.data_dir).rows.get("valid"):
             raise no_validation("Calibration is fitted")
-        model.calibrate(make_dataset(config.data_dir, "valid", _valid_batch_size(config)))
-    result: dict[str, object] = {"epochs": epochs, "outputs": model.output_meaning}
+        with waiting("Calibrating"):
+            model.calibrate(make_dataset(config.data_dir, "valid", _valid_batch_size(config)))
+    if phase.shows_values:
+        write_projector(phase.run.logs / phase.name, model, encoder)
+    parts = [dataclasses.asdict(part) for part in parts_of_model(model.learners)]
+    result: dict[str, object] = {
+        "epochs": epochs,
+        "outputs": model.output_meaning,
+        "parameters": parts,
+    }
+    if curve is not None:
+        curve.close()
+        result["seconds"] = round(curve.seconds, 1)
     if model.confidence is not None:
         result["confidence"] = model.confidence_table(encoder.group_names())
     phase.finish(model, result)

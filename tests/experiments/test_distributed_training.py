@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import tensorflow as tf
 
 from clsd_tf import metrics
 from data_pipeline.manifest import Manifest
-from data_pipeline.reader import steps_per_epoch
+from data_pipeline.reader import make_dataset, steps_per_epoch
 from experiments.runs import Run
 from tests.experiments.helpers import scores_of
 from tests.experiments.processes import Cluster
@@ -109,11 +111,19 @@ def test_parameter_servers_with_cut_tables(cluster, sharded, tmp_path):
     parts = [shape for name, shape in shapes.items() if "accumulators" in name]
     assert len(parts) > 2  # of two tables
     assert sum(rows for (rows,) in parts) >= shapes[table][0]
-    labels = np.concatenate([y for _, y, _ in _valid(sharded)])
+    labels = np.concatenate([y for _, y, _ in make_dataset(sharded, "valid", 4096)])
     assert metrics.auc(labels, scores_of(together)) > 0.55
 
 
-def _valid(directory):
-    from data_pipeline.reader import make_dataset
-
-    return make_dataset(directory, "valid", 4096, shuffle=False).as_numpy_iterator()
+def test_a_machine_without_a_tpu(sharded, tmp_path):
+    command = ["experiments.train", f"--data_dir={sharded}", "--model_dir=run", "--strategy=tpu"]
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "There is no TPU. Received: --tpu='local', which gave: " in done.stderr
+    assert "Traceback" not in done.stderr
