@@ -109,6 +109,17 @@ class HeldOutFits:
             for name, total, count in sums
         ]
 
+    def evaluate(self, *args: object, **kwargs: object) -> object:
+        """As in Keras, and what was counted of the last epoch's training clicks stays.
+
+        Keras resets all metrics before it evaluates, as `fit` does after each epoch where it has
+        validation data.
+        """
+        counted = self._confidence_metric.get_weights()
+        result = super().evaluate(*args, **kwargs)  # type: ignore[misc]
+        self._confidence_metric.set_weights(counted)
+        return result
+
     def calibrate(self, held_out: Iterable) -> None:
         """Makes the output a click rate: folds a scale and a bias into the backbone's last layer.
 
