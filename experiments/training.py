@@ -208,9 +208,9 @@ def _go_on(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
     smaller = Encoder.load(before.encoding)
     if phase.distribution.cluster.strategy == "parameter_server":
         raise ValueError(
-            "What optimizers of parameter servers know of the parts of a table does not go on in "
-            "another run. Received: --strategy=parameter_server with "
-            f"--init_from={before.directory}. Choose another strategy, or train anew."
+            "Runs go on with later rows in other strategies only. Received: "
+            f"--strategy=parameter_server with --init_from={before.directory}. Choose another "
+            "strategy, or train anew."
         )
     if smaller.model_features == encoder.model_features:
         StepCheckpoint.restore_learned(model, directory)
