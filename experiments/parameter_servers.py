@@ -112,7 +112,9 @@ class Workers:
         if name not in self._steps:
             step, strategy = getattr(self._model, name), self._model.distribute_strategy
             self._steps[name] = tf.function(
-                lambda *batch: strategy.run(step, (batch,)), input_signature=rows.element_spec
+                lambda *batch: strategy.run(step, (batch,)),
+                input_signature=rows.element_spec,
+                autograph=False,
             )
         return self._steps[name]
 

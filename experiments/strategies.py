@@ -140,6 +140,9 @@ def start(
             "Workers of parameter servers go their own pace, and no two runs are alike. Received: "
             "--deterministic with --strategy=parameter_server. Leave one of them out."
         )
+    if cluster.addresses:
+        # Variables on several machines are saved by a function that is traced for each checkpoint.
+        tf.get_logger().setLevel("ERROR")
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     strategies = {
@@ -168,11 +171,10 @@ def lost_processes() -> Iterator[None]:
     try:
         yield
     except lost as error:
-        cause = error.message.partition("\n")[0]
         raise RuntimeError(
-            f"Another process of the cluster is gone, or does not answer. Received: {cause}. "
-            "Expected: all of its processes. Start every one again with the same command: the run "
-            "goes on from its last checkpoint."
+            "Another process of the cluster is gone, or does not answer. Received: "
+            f"{type(error).__name__}. Expected: all of its processes. Start every one again with "
+            "the same command: the run goes on from its last checkpoint. --v=1 tells more."
         ) from error
 
 
