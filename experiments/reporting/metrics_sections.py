@@ -45,10 +45,11 @@ def data_section(runs: Sequence[RunFacts], statistics: Mapping[str, object]) -> 
       statistics: `stats.json` of the data set.
     """
     splits, days = statistics["splits"], statistics["days"]
+    unusable = sum(statistics["quarantined"].values())
     text = [
         f"Data set “{statistics['name']}”, {runs[0].config.data_dir}. "
         f"{count(statistics['rows_read'])} rows were read, from {min(days)} to {max(days)}; "
-        f"{count(statistics['quarantined'])} of them were not usable, "
+        f"{count(unusable)} of them were not usable, "
         f"{count(statistics['duplicates'])} were duplicates."
     ]
     tables = [
