@@ -14,7 +14,10 @@ import tensorflow as tf
 from clsd_tf import metrics
 from data_pipeline.manifest import Manifest
 from data_pipeline.reader import make_dataset, steps_per_epoch
+from experiments import cluster as cluster_of_one
 from experiments.runs import Run
+from experiments.strategies import Distribution
+from experiments.training import train_run
 from tests.experiments.helpers import scores_of
 from tests.experiments.processes import Cluster
 
@@ -85,6 +88,15 @@ def test_two_workers_train_as_one_process_though_one_is_killed(alone, cluster, t
     for one, other in zip(*tables, strict=True):
         for name in ("noise_rate", "scale", "bias"):
             assert one[name] == pytest.approx(other[name], rel=1e-4)
+
+
+def test_replicas_of_one_process_train_as_one_device(configure, plain, two_replicas, tmp_path):
+    run = Run(tmp_path / "mirrored")
+    config = configure("plain")
+    run.begin(config, overwrite=False)
+    mirrored = Distribution(cluster_of_one.Cluster("mirrored"), two_replicas)
+    train_run(run, config, checkpoint_steps=1000, distribution=mirrored)
+    np.testing.assert_allclose(scores_of(run), scores_of(plain), atol=1e-5)
 
 
 def test_parameter_servers_with_cut_tables(cluster, sharded, tmp_path):
