@@ -10,6 +10,7 @@ import os
 import pathlib
 import shutil
 import sys
+import warnings
 
 import duckdb
 import ibis
@@ -104,6 +105,8 @@ def open_spark(directory: str | pathlib.Path, master: str) -> BaseBackend:
         "spark.sql.warehouse.dir": str(directory / "tables"),
         "spark.local.dir": str(directory / "spill"),
         "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
@@ -112,9 +115,9 @@ def open_spark(directory: str | pathlib.Path, master: str) -> BaseBackend:
     builder = SparkSession.builder.master(master).appName("clsd-prepare")
     for name, value in settings.items():
         builder = builder.config(name, value)
-    session = builder.getOrCreate()
-    session.sparkContext.setLogLevel("ERROR")
-    return ibis.pyspark.connect(session)
+    # PySpark doubts pandas 3, through which Ibis takes what are counts and bounds here.
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
+    return ibis.pyspark.connect(builder.getOrCreate())
 
 
 def hand_over(rows: ir.Table, source: Backend, target: BaseBackend, name: str) -> ir.Table:
