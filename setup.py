@@ -10,6 +10,8 @@ MAINS = {
     "clsd-score": "experiments.score",
     "clsd-evaluate": "experiments.evaluate",
     "clsd-export": "experiments.export",
+    "clsd-drift": "experiments.drift",
+    "clsd-kills": "experiments.kills",
     "clsd-compare": "experiments.compare",
     "clsd-demo": "experiments.demo",
     "clsd-deploy": "experiments.deploy",
@@ -54,6 +56,7 @@ setup(
         "docs": ["mkdocs>=1.6,<2", "mkdocstrings[python]>=1,<2"],
         "dev": [
             "build>=1.2,<2",
+            "hypothesis>=6.140,<7",
             "import-linter>=2.3,<3",
             "matplotlib>=3.10,<4",
             "onnxruntime>=1.32,<2",

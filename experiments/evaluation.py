@@ -9,7 +9,7 @@ import numpy as np
 
 from clsd_tf import ClickConfidenceModel, Encoder, metrics
 from clsd_tf.features import GROUP, ROW, USER
-from data_pipeline.reader import make_dataset
+from data_pipeline.reader import make_dataset, read_errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +52,13 @@ def score_split(
     inputs = [feature.name for feature in encoder.model_features]
     kept: dict[str, list[np.ndarray]] = {n: [] for n in ("_score", "_click", USER, GROUP, ROW)}
     kept |= {name: [] for name in signals}
-    for features, label, _ in dataset:
-        # A model that is judged by a signal does not get to see it.
-        scores = model.predict_on_batch({name: features[name] for name in inputs})
-        batch = {**features, "_score": scores, "_click": label}
-        for name, parts in kept.items():
-            parts.append(np.asarray(batch[name]))
+    with read_errors(data_dir):
+        for features, label, _ in dataset:
+            # A model that is judged by a signal does not get to see it.
+            scores = model.predict_on_batch({name: features[name] for name in inputs})
+            batch = {**features, "_score": scores, "_click": label}
+            for name, parts in kept.items():
+                parts.append(np.asarray(batch[name]))
     if not kept["_score"]:
         raise ValueError(f"Split '{split}' of {data_dir} has no rows to evaluate.")
     columns = {name: np.concatenate(parts) for name, parts in kept.items()}

@@ -30,6 +30,7 @@ from absl import flags
 
 from clsd_tf.backbones import backbone_names
 from data_pipeline.cli import load_tensorflow, run_main, write_results
+from data_pipeline.directories import only_writer
 from experiments.arms import ARMS, get_arm
 from experiments.confidence_report import print_confidence
 from experiments.runs import TEACHERS, Run, TrainConfig, data_checksum
@@ -134,8 +135,12 @@ def main(argv: list[str]) -> None:
     del argv
     config = config_from_flags()
     run = Run(_MODEL_DIR.value)
-    run.begin(config, overwrite=_OVERWRITE.value)
+    with only_writer(run.directory):
+        run.begin(config, overwrite=_OVERWRITE.value)
+        _train(run, config)
 
+
+def _train(run: Run, config: TrainConfig) -> None:
     load_tensorflow()
     from experiments.training import train_run
 

@@ -21,7 +21,7 @@ from clsd_tf.growth import take_over
 from clsd_tf.online_confidence import online_confidence
 from clsd_tf.optimizers import build_optimizer
 from data_pipeline.manifest import Manifest
-from data_pipeline.reader import make_dataset, steps_per_epoch
+from data_pipeline.reader import make_dataset, read_errors, steps_per_epoch
 from experiments.arms import get_arm
 from experiments.models import build_ema_teacher, build_model, load_model
 from experiments.monitoring import EpochLogs, ProgressBar, StepSummaries
@@ -46,6 +46,7 @@ def train_run(run: Run, config: TrainConfig, *, checkpoint_steps: int) -> dict[s
       ValueError: the data set has no training rows, or no validation rows where confidence or
         calibration are fitted on them; or the teacher of `teacher_dir` does not fit.
       ScoreError: the scores of `scores_dir` are not those of the rows.
+      ShardError: a shard is damaged.
     """
     if config.init_from:
         Run(config.init_from).require_continuable(config)
@@ -61,7 +62,8 @@ def train_run(run: Run, config: TrainConfig, *, checkpoint_steps: int) -> dict[s
         if phase.result is None and phase.name == "teacher" and config.teacher_dir:
             _copy_teacher(phase)
         elif phase.result is None:
-            _fit(phase, build_model(phase.config, encoder), encoder)
+            with read_errors(config.data_dir):
+                _fit(phase, build_model(phase.config, encoder), encoder)
         results[phase.name] = phase.result
 
     def finish_student(phase: Phase, taught_by: Sequence[str] | None) -> None:
@@ -70,7 +72,8 @@ def train_run(run: Run, config: TrainConfig, *, checkpoint_steps: int) -> dict[s
             if taught_by is not None:
                 phase, teacher = _taught(phase, taught_by, encoder)
             objective = build_objective(config, encoder)
-            _fit(phase, build_model(phase.config, encoder, teacher, objective), encoder)
+            with read_errors(config.data_dir):
+                _fit(phase, build_model(phase.config, encoder, teacher, objective), encoder)
         results[phase.name] = phase.result
 
     taught_by = None

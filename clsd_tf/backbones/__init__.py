@@ -60,15 +60,10 @@ def get_backbone(
       A `tf_keras` layer that maps a dict of features to logits [batch].
 
     Raises:
-      ValueError: there is no such backbone.
+      ValueError: there is no such backbone, or it is no class of layers.
     """
     if ":" in name:
-        module, _, attribute = name.partition(":")
-        try:
-            factory = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"Cannot import the backbone {name!r}: {error}.") from error
-        return factory(features, **kwargs)
+        return _class_elsewhere(name)(features, **kwargs)
     if name not in backbone_names():
         raise ValueError(
             f"Unknown backbone. Received: {name!r}. Expected one of: "
@@ -77,3 +72,19 @@ def get_backbone(
     if name not in _REGISTRY:
         importlib.import_module(f"{__name__}.{name}")
     return _REGISTRY[name](features, **kwargs)
+
+
+def _class_elsewhere(name: str) -> Callable[..., keras.layers.Layer]:
+    """The class of "package.module:Class". Nothing but a class of layers is called."""
+    import tf_keras as keras
+
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"Cannot import the backbone {name!r}: {error}.") from error
+    if not (isinstance(found, type) and issubclass(found, keras.layers.Layer)):
+        raise ValueError(
+            f"A backbone is a class of `tf_keras` layers. Received: {name!r}, which is {found!r}."
+        )
+    return found
