@@ -55,6 +55,31 @@ def open_engine(
     return engine
 
 
+# What the engine raises where a file is not what its name says.
+UNREADABLE_FILES = (
+    duckdb.ConversionException,
+    duckdb.InternalException,
+    duckdb.InvalidInputException,
+    duckdb.IOException,
+    duckdb.OutOfRangeException,
+    duckdb.SerializationException,
+    duckdb.TransactionException,
+)
+
+
+def lacks_room(error: Exception) -> bool:
+    """Whether an error of the engine says that memory or disk is too small."""
+    return isinstance(error, duckdb.OutOfMemoryException) or any(
+        sign in str(error) for sign in ("No space left", "Could not write", "File too large")
+    )
+
+
+def told(error: Exception) -> str:
+    """What an error of the engine says, without its advice on SQL: one sentence."""
+    line = next((line for line in str(error).splitlines() if line.strip()), repr(error))
+    return f"{line.strip().rstrip('.')}."
+
+
 def keep_table(engine: BaseBackend, name: str, rows: ir.Table) -> ir.Table:
     """Computes `rows` into table `name` of the engine, in place of an earlier one."""
     if is_spark(engine):
