@@ -251,7 +251,10 @@ class TestText:
             ("where:tab:.3", "Received: 'where:tab:.3'. Expected: where:COLUMN=VALUE:RATE"),
             ("where:tab=1", "Received: 'where:tab=1'. Expected: where:COLUMN=VALUE:RATE"),
             ("where:tab=:.3", "Expected: where:COLUMN=VALUE:RATE"),
-            ("interest:-1", "A noise rate is a probability in .0, 1.. Received: .-1.0."),
+            (
+                "interest:-1",
+                "A noise rate is a probability. Received: .-1.0.. Expected: numbers in .0, 1.",
+            ),
             ("groups:.1,", "Received: ''. Expected: groups:RATE,RATE,..."),
         ],
     )
