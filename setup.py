@@ -11,6 +11,8 @@ MAINS = {
     "clsd-evaluate": "experiments.evaluate",
     "clsd-export": "experiments.export",
     "clsd-retrieve": "experiments.retrieve",
+    "clsd-drift": "experiments.drift",
+    "clsd-kills": "experiments.kills",
     "clsd-compare": "experiments.compare",
     "clsd-report": "experiments.report",
     "clsd-demo": "experiments.demo",
@@ -57,6 +59,7 @@ setup(
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1,<2"],
         "dev": [
             "build>=1.2,<2",
+            "hypothesis>=6.140,<7",
             "import-linter>=2.3,<3",
             "ipykernel>=6.29,<8",
             "jinja2>=3.1,<4",

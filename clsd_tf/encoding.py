@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import pathlib
 import shutil
 from collections.abc import Mapping
@@ -51,10 +52,17 @@ class EncodingTables:
 
     @classmethod
     def load(cls, directory: str | pathlib.Path) -> EncodingTables:
-        """Reads `encoding.json`."""
-        raw = json.loads((pathlib.Path(directory) / _TABLES).read_text(encoding="utf-8"))
-        raw["moments"] = {name: tuple(pair) for name, pair in raw["moments"].items()}
-        return cls(**raw)
+        """Reads `encoding.json`. Raises ValueError if it is damaged."""
+        path = pathlib.Path(directory) / _TABLES
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            raw["moments"] = {name: tuple(pair) for name, pair in raw["moments"].items()}
+            return cls(**raw)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"{path} is damaged, or of another version. Received: {error!r}. Copy the "
+                "directory as a whole, or prepare the log again."
+            ) from error
 
 
 def vocabulary_path(directory: str | pathlib.Path, column: str) -> pathlib.Path:
@@ -67,9 +75,22 @@ def copy_encoding(source: str | pathlib.Path, target: str | pathlib.Path) -> Non
     source, target = pathlib.Path(source), pathlib.Path(target)
     target.mkdir(parents=True, exist_ok=True)
     for name in (_SPEC, _TABLES):
-        shutil.copyfile(source / name, target / name)
+        _copy_whole(source / name, target / name)
     if (source / _VOCABULARIES).is_dir():  # a spec of hashes and buckets has none
-        shutil.copytree(source / _VOCABULARIES, target / _VOCABULARIES, dirs_exist_ok=True)
+        shutil.copytree(
+            source / _VOCABULARIES,
+            target / _VOCABULARIES,
+            copy_function=_copy_whole,
+            dirs_exist_ok=True,
+        )
+
+
+def _copy_whole(source: str | pathlib.Path, target: str | pathlib.Path) -> None:
+    """Copies a file, which appears whole or not at all."""
+    target = pathlib.Path(target)
+    beside = target.with_name(f".{target.name}.tmp")
+    shutil.copyfile(source, beside)
+    os.replace(beside, target)
 
 
 class Encoder(tf.Module):

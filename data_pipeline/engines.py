@@ -10,6 +10,7 @@ import os
 import pathlib
 import shutil
 import sys
+import warnings
 
 import duckdb
 import ibis
@@ -52,6 +53,31 @@ def open_engine(
     for setting in ("enable_progress_bar = false", "TimeZone = 'UTC'"):
         engine.raw_sql(f"SET {setting}")
     return engine
+
+
+# What the engine raises where a file is not what its name says.
+UNREADABLE_FILES = (
+    duckdb.ConversionException,
+    duckdb.InternalException,
+    duckdb.InvalidInputException,
+    duckdb.IOException,
+    duckdb.OutOfRangeException,
+    duckdb.SerializationException,
+    duckdb.TransactionException,
+)
+
+
+def lacks_room(error: Exception) -> bool:
+    """Whether an error of the engine says that memory or disk is too small."""
+    return isinstance(error, duckdb.OutOfMemoryException) or any(
+        sign in str(error) for sign in ("No space left", "Could not write", "File too large")
+    )
+
+
+def told(error: Exception) -> str:
+    """What an error of the engine says, without its advice on SQL: one sentence."""
+    line = next((line for line in str(error).splitlines() if line.strip()), repr(error))
+    return f"{line.strip().rstrip('.')}."
 
 
 def keep_table(engine: BaseBackend, name: str, rows: ir.Table) -> ir.Table:
@@ -104,6 +130,8 @@ def open_spark(directory: str | pathlib.Path, master: str) -> BaseBackend:
         "spark.sql.warehouse.dir": str(directory / "tables"),
         "spark.local.dir": str(directory / "spill"),
         "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
@@ -112,9 +140,9 @@ def open_spark(directory: str | pathlib.Path, master: str) -> BaseBackend:
     builder = SparkSession.builder.master(master).appName("clsd-prepare")
     for name, value in settings.items():
         builder = builder.config(name, value)
-    session = builder.getOrCreate()
-    session.sparkContext.setLogLevel("ERROR")
-    return ibis.pyspark.connect(session)
+    # PySpark doubts pandas 3, through which Ibis takes what are counts and bounds here.
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
+    return ibis.pyspark.connect(builder.getOrCreate())
 
 
 def hand_over(rows: ir.Table, source: Backend, target: BaseBackend, name: str) -> ir.Table:

@@ -20,9 +20,10 @@ from data_pipeline.checks import (
     needed_columns,
     table_keys,
 )
+from data_pipeline.counts import Counts
 from data_pipeline.days import DAY, of_days, with_day
-from data_pipeline.engines import hand_over, keep_table
-from data_pipeline.ingest import FILE, NUMBER, RawRows, drop_rows, read_rows
+from data_pipeline.engines import UNREADABLE_FILES, hand_over, keep_table
+from data_pipeline.ingest import FILE, NUMBER, RawRows, drop_rows, read_rows, unreadable
 from data_pipeline.input_files import InputFiles, find_log, find_table
 from data_pipeline.joins import (
     KEY,
@@ -43,17 +44,25 @@ class Loaded:
 
     Attributes:
       impressions: the table, in the engine.
-      rows_read: rows of the log's files, bad ones included. A row may be a list of impressions.
-      duplicates: impressions that were dropped because they equal an earlier one.
+      counts: what became of the rows of the log's files.
       quarantined: reason -> bad rows of the log; those of side tables follow, as "table: reason".
       source: name and size of each file that was read.
     """
 
     impressions: ir.Table
-    rows_read: int
-    duplicates: int
+    counts: Counts
     quarantined: dict[str, int]
     source: list[dict[str, str | int]]
+
+    @property
+    def rows_read(self) -> int:
+        """Rows of the log's files, bad ones included."""
+        return self.counts.rows_read
+
+    @property
+    def duplicates(self) -> int:
+        """Impressions that were dropped because they equal an earlier one."""
+        return self.counts.duplicates
 
 
 def load_impressions(
@@ -106,9 +115,11 @@ def load_impressions(
     begin("Reading the log")
     rows = loader.load_log(spec, files)
     begin("Dropping duplicates")
-    rows = explode_lists(spec, rows)
-    rows = of_days(spec, with_day(spec, rows), first_day, last_day)
-    rows, duplicates = drop_duplicates(into, spec, rows, f"{_RAW}duplicates")
+    rows = with_day(spec, explode_lists(spec, rows))
+    shown = loader.good_rows if spec.explode is None else _count(into, rows)
+    days = of_days(spec, rows, first_day, last_day)
+    left_out = 0 if days is rows else shown - _count(into, days)
+    rows, duplicates = drop_duplicates(into, spec, days, f"{_RAW}duplicates")
     for name, log_key in table_keys(spec):
         begin(f"Joining side table '{name}'")
         rows = loader.join(spec, files.directory, name, log_key, rows)
@@ -118,14 +129,28 @@ def load_impressions(
     columns = [c.name for c in spec.source_columns if c.role != "ignore"]
     rows = rows.select(TIME, DAY, *columns, **{ROW: order.cast("int64")})
     impressions = keep_table(into, "impressions", rows)
-    if not into.to_pyarrow(impressions.count()).as_py():
+    counts = Counts(
+        rows_read=loader.rows_read,
+        bad_rows=loader.rows_read - loader.good_rows,
+        impressions=shown,
+        duplicates=duplicates,
+        left_out=left_out,
+        kept=_count(into, impressions),
+    )
+    counts.check(exploded=spec.explode is not None)
+    if not counts.kept:
         raise ValueError(
-            f"No impression is left of {loader.rows_read:,} rows. Received: first_day = "
-            f"{first_day}, last_day = {last_day}. Expected: days of the log; mend --first_day and "
-            "--last_day."
+            f"No impression is left of {loader.rows_read:,} rows. Received: {counts.bad_rows:,} "
+            f"bad rows, and {left_out:,} impressions outside of first_day = {first_day} to "
+            f"last_day = {last_day}. Expected: good rows of these days; mend the log, the spec, or "
+            "the days."
         )
     loader.drop_tables()
-    return Loaded(impressions, loader.rows_read, duplicates, loader.quarantined, loader.source)
+    return Loaded(impressions, counts, loader.quarantined, loader.source)
+
+
+def _count(engine: BaseBackend, rows: ir.Table) -> int:
+    return int(engine.to_pyarrow(rows.count()).as_py())
 
 
 class _Loader:
@@ -141,7 +166,7 @@ class _Loader:
     ):
         self._engine, self._into, self._quarantine, self._failed = engine, into, quarantine, failed
         self._limit = limit
-        self.rows_read = 0
+        self.rows_read = self.good_rows = 0
         self.quarantined: dict[str, int] = {}
         self.source: list[dict[str, str | int]] = []
 
@@ -150,6 +175,7 @@ class _Loader:
         needed = needed_columns(spec)
         rows, bad = self._load("log", files, needed, lambda raw: check_log(spec, raw))
         self.quarantined |= bad
+        self.good_rows = self.rows_read - sum(bad.values())
         return rows
 
     def join(
@@ -187,7 +213,10 @@ class _Loader:
         table = f"{_RAW}{'' if is_log else 'table_'}{name}"
         raw = read_rows(self._engine, table, files, needed)
         self.source += files.sources()
-        checked = keep_table(self._engine, f"{table}_checked", check(raw))
+        try:
+            checked = keep_table(self._engine, f"{table}_checked", check(raw))
+        except UNREADABLE_FILES as error:  # Parquet is read no sooner
+            raise unreadable(files, error) from error
         rows, bad = count_bad_rows(self._engine, checked)
         if is_log:
             self.rows_read = rows

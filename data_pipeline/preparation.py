@@ -8,18 +8,18 @@ import importlib.metadata
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import duckdb
 from ibis.backends import BaseBackend
 from ibis.backends.duckdb import Backend
 
-from clsd_tf.spec import parse_spec
+from clsd_tf.spec import parse_spec, read_spec_text
 from data_pipeline.cli import write_json
 from data_pipeline.data_set import WriteOptions, write_data_set
 from data_pipeline.datasets import spec_path
 from data_pipeline.directories import whole_directory
-from data_pipeline.engines import open_engine, open_spark
+from data_pipeline.engines import open_engine, open_spark, told
 from data_pipeline.kept_tables import check_source
 from data_pipeline.loading import load_impressions
 from data_pipeline.manifest import Manifest
@@ -72,6 +72,7 @@ def prepare(
     write: WriteOptions,
     *,
     overwrite: bool = False,
+    before_shown: Callable[[pathlib.Path, dict[str, object]], None] | None = None,
 ) -> dict[str, object]:
     """Prepares the log in `inputs` and returns what `stats.json` says.
 
@@ -82,6 +83,8 @@ def prepare(
       read: which rows.
       write: how.
       overwrite: whether a data set in `output_dir` is replaced.
+      before_shown: called with the directory that will take the place of `output_dir` and what is
+        returned, for what has to appear along with it.
 
     Raises:
       FileExistsError: something stands in `output_dir`.
@@ -92,7 +95,7 @@ def prepare(
     `<output_dir>.quarantine.parquet`.
     """
     path = spec_path(spec)
-    text = path.read_text(encoding="utf-8")
+    text = read_spec_text(path)
     log = parse_spec(text, source=str(path))
     if write.encoding_from is not None:
         check_source(log, write.encoding_from)
@@ -117,12 +120,13 @@ def prepare(
         write_schema(log, directory)
         statistics = {
             "name": log.name,
-            "rows_read": loaded.rows_read,
-            "duplicates": loaded.duplicates,
+            **dataclasses.asdict(loaded.counts),
             "quarantined": loaded.quarantined,
             **written.statistics,
         }
         write_json(directory / "stats.json", statistics)
+        if before_shown is not None:
+            before_shown(directory, statistics)
         Manifest(
             name=log.name,
             layout=write.layout,
@@ -153,10 +157,11 @@ def _engines(directory: pathlib.Path, read: ReadOptions) -> Iterator[tuple[Backe
         if read.engine == "spark":
             engine = open_spark(directory / "spark", read.spark_master)
         yield reader, engine
-    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+    except (duckdb.OutOfMemoryException, duckdb.IOException, duckdb.TransactionException) as error:
         raise EngineError(
-            f"The engine lacks room. Received: {error} Expected: enough memory and disk beside the "
-            "output directory. Give another --memory_limit, fewer --threads, or another disk."
+            f"The engine lacks room. Received: {told(error)} Expected: enough memory and disk "
+            "beside the output directory. Give another --memory_limit, fewer --threads, or another "
+            "disk."
         ) from error
     finally:
         for opened in {id(e): e for e in (engine, reader)}.values():

@@ -20,14 +20,16 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import sys
 import time
 
 from absl import flags
 
-from data_pipeline.cli import load_tensorflow, run_main, write_results
+from data_pipeline.cli import load_tensorflow, run_main, write_json
 from data_pipeline.noise_base import NoiseError
 from data_pipeline.noise_kinds import noise_forms, parse_noise
 
+_RESULTS = "results.json"
 _SPEC = flags.DEFINE_string("spec", None, "A spec's path, or the name of a ready one (kuairand).")
 _INPUT = flags.DEFINE_string(
     "input", None, "A file, a glob in quotes, or a directory in which the spec names the files."
@@ -142,17 +144,28 @@ def main(argv: list[str]) -> None:
     )
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
     started = time.monotonic()
-    statistics = prepare(
-        _SPEC.value, _INPUT.value, output_dir, read, write, overwrite=_OVERWRITE.value
-    )
     config = {
         "spec": _SPEC.value,
         "input": _INPUT.value,
         **dataclasses.asdict(read),
         **dataclasses.asdict(write),
     }
-    metrics = {"seconds": time.monotonic() - started, **statistics}
-    write_results(output_dir / "results.json", config=config, metrics=metrics)
+
+    def add_results(directory: pathlib.Path, statistics: dict[str, object]) -> None:
+        metrics = {"seconds": time.monotonic() - started, **statistics}
+        results = {"command": sys.orig_argv, "config": config, "metrics": metrics}
+        write_json(directory / _RESULTS, results)
+
+    prepare(
+        _SPEC.value,
+        _INPUT.value,
+        output_dir,
+        read,
+        write,
+        overwrite=_OVERWRITE.value,
+        before_shown=add_results,
+    )
+    print(output_dir / _RESULTS, flush=True)
 
 
 def _check_places() -> None:

@@ -29,7 +29,7 @@ from experiments.corrections import as_served
 from experiments.evaluation import ScoredSplit, score_split
 from experiments.fits import FitCache, teacher_config, trained_config
 from experiments.models import load_model
-from experiments.runs import Run, TrainConfig
+from experiments.runs import Run, TrainConfig, trust
 from experiments.training import load_taught, train_run
 
 _CHECKPOINT_STEPS = 1000
@@ -94,6 +94,7 @@ class Fitter:
 
     def _trained(self, config: TrainConfig) -> Run:
         config = trained_config(config)
+        trust(config.backbone)
         run = self._cache.run(config)
         if run.is_finished:
             return run

@@ -27,6 +27,7 @@ TensorBoard reads `<model_dir>/logs`; --explain writes nothing. Then: `clsd-eval
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -37,6 +38,7 @@ from absl import flags
 
 from clsd_tf.backbones import backbone_names, check_backbone
 from data_pipeline.cli import load_tensorflow, run_main, write_results
+from data_pipeline.directories import only_writer
 from data_pipeline.progress import is_quiet
 from experiments.arms import ARMS, get_arm
 from experiments.cluster import STRATEGIES, Cluster
@@ -178,6 +180,11 @@ def main(argv: list[str]) -> None:
 
         print(explain(run, config, cluster.strategy))
         return
+    with only_writer(run.directory) if cluster.is_chief else contextlib.nullcontext():
+        _train(run, config, cluster)
+
+
+def _train(run: Run, config: TrainConfig, cluster: Cluster) -> None:
     is_over = is_new(run.results)
     if cluster.is_chief:
         run.begin(config, overwrite=_OVERWRITE.value)

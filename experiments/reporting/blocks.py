@@ -23,12 +23,14 @@ class Table:
       columns: heads.
       rows: cells as text, one for each column.
       text_columns: so many of the first columns hold text, the others numbers.
+      is_folded: whether it is shown on request.
     """
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     text_columns: int = 1
+    is_folded: bool = False
 
     def __post_init__(self) -> None:
         if wrong := [row for row in self.rows if len(row) != len(self.columns)]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from experiments.reporting.blocks import Figure, Table, shortened
-from experiments.reporting.svg import GRID, MUTED, SERIES, drawing, to_svg, width_of
+from experiments.reporting.svg import GRID, INK, MUTED, SERIES, drawing, to_svg, width_of
 from experiments.statistics import Interval
 
 _WIDTH = 4.7
@@ -30,7 +30,6 @@ def lines(
     *,
     reference: float | None = None,
     marks: bool = False,
-    steps: bool = False,
 ) -> Figure:
     """Curves over a common axis.
 
@@ -43,7 +42,6 @@ def lines(
       table: the numbers.
       reference: height of a line to compare with.
       marks: whether points are marked.
-      steps: whether heights hold for a bin that begins at its place.
     """
     with drawing(_WIDTH, 3.0) as figure:
         axis = figure.subplots()
@@ -58,7 +56,6 @@ def lines(
                 marker=style[2] if marks else None,
                 markersize=4,
                 linewidth=1.8,
-                drawstyle="steps-post" if steps else "default",
                 label=shortened(label, 40),
             )
         axis.set_xlabel(labels[0])
@@ -128,8 +125,9 @@ def bars(
     table: Table,
     *,
     reference: float | None = None,
+    marked: Collection[str] = (),
 ) -> Figure:
-    """A horizontal bar for each name; those above the reference stand out.
+    """A horizontal bar for each name.
 
     Args:
       name: of the figure, unique in the page.
@@ -139,15 +137,16 @@ def bars(
       label: of the axis.
       table: the numbers.
       reference: length to compare with.
+      marked: names whose bars stand out.
     """
     with drawing(_WIDTH, 0.8 + 0.24 * len(values)) as figure:
         axis = figure.subplots()
         axis.grid(False, axis="y")
-        heights = list(values.values())
-        colours = [SERIES[1] if reference and v > reference else SERIES[0] for v in heights]
-        axis.barh(range(len(values)), heights, color=colours, height=0.7)
+        axis.barh(
+            range(len(values)), list(values.values()), color=_fills(values, marked), height=0.7
+        )
         if reference is not None:
-            axis.axvline(reference, color=MUTED, linewidth=1.2, linestyle="--")
+            axis.axvline(reference, color=INK, linewidth=1.2, linestyle="--", zorder=3)
         _name_rows(axis, list(values))
         axis.set_xlabel(label)
         return _block(figure, name, title, alt, table)
@@ -192,6 +191,7 @@ def columns(
     table: Table,
     *,
     reference: float | None = None,
+    marked: Collection[int] = (),
 ) -> Figure:
     """A column for each number, such as the hours of a day.
 
@@ -203,16 +203,14 @@ def columns(
       labels: of the axes.
       table: the numbers.
       reference: height to compare with.
+      marked: numbers whose columns stand out.
     """
     with drawing(_WIDTH, 2.6) as figure:
         axis = figure.subplots()
         axis.grid(False, axis="x")
-        colours = [
-            SERIES[1] if reference and v > reference else SERIES[0] for v in heights.values()
-        ]
-        axis.bar(list(heights), list(heights.values()), color=colours, width=0.75)
+        axis.bar(list(heights), list(heights.values()), color=_fills(heights, marked), width=0.75)
         if reference is not None:
-            axis.axhline(reference, color=MUTED, linewidth=1.2, linestyle="--")
+            axis.axhline(reference, color=INK, linewidth=1.2, linestyle="--", zorder=3)
         axis.set_xlabel(labels[0])
         axis.set_ylabel(labels[1])
         return _block(figure, name, title, alt, table)
@@ -223,6 +221,10 @@ def _styles() -> Iterator[tuple[str, str, str]]:
     for number in itertools.count():
         place = number % len(SERIES)
         yield SERIES[place], _DASHES[number % len(_DASHES)], _MARKS[place]
+
+
+def _fills(names: Iterable[object], marked: Collection[object]) -> list[str]:
+    return [SERIES[1] if name in marked else SERIES[0] for name in names]
 
 
 def _name_rows(axis: Axes, names: Sequence[str]) -> None:

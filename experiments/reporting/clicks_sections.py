@@ -99,8 +99,13 @@ def origins_section(number: int, facts: RunFacts, summary: ClickSummary) -> Sect
     if len(summary.hours) > 1:
         figures.append(_hours(name, summary))
     rest = [
-        Table(f"Low-confidence clicks by {c.name}", _VALUE_HEADS, [_value_row(v) for v in c.values])
-        for c in told[_MAX_FIGURES:]
+        Table(
+            f"Low-confidence clicks by {column.name}",
+            _VALUE_HEADS,
+            [_value_row(value) for value in column.values],
+            is_folded=True,
+        )
+        for column in told[_MAX_FIGURES:]
     ]
     tables = [
         ranking,
@@ -113,7 +118,8 @@ def origins_section(number: int, facts: RunFacts, summary: ClickSummary) -> Sect
         f"{decimal(summary.threshold, 3)}. Where their share is far above "
         f"{share(summary.everyone.low_share)}, such clicks gather. Values with fewer than "
         f"{MIN_CLICKS} clicks are left out, others are ordered by the lower end of the share's "
-        "95 % interval, so that few clicks do not come first by luck.",
+        "95 % interval, so that few clicks do not come first by luck. Orange: that end lies above "
+        "the share of all.",
         "Explained variance: share of the variance of confidence that lies between the values of "
         "a column, corrected for their number (epsilon squared). Users are not listed.",
     ]
@@ -143,6 +149,7 @@ def _histogram(name: str, summary: ClickSummary) -> Figure:
     groups = summary.groups if len(summary.groups) <= _MAX_CURVES else (summary.everyone,)
     edges = np.arange(NUM_BINS + 1) / NUM_BINS
     shares = {g.name: np.array(g.counts) / g.clicks for g in groups}
+    first = max(0, min(int(np.flatnonzero(values)[0]) for values in shares.values()) - 1)
     table = Table(
         "Share of clicks by confidence",
         ("confidence from", *shares),
@@ -155,12 +162,14 @@ def _histogram(name: str, summary: ClickSummary) -> Figure:
     return charts.lines(
         f"{name}-histogram",
         "Distribution of confidence",
-        "Share of the clicks of a user group in each of "
-        f"{NUM_BINS} bins of confidence from 0 to 1, a stepped curve for each group.",
-        {group: (edges, np.append(values, values[-1])) for group, values in shares.items()},
-        ("confidence", "share of clicks"),
+        "Share of the clicks of a user group that have at most some confidence, a rising curve "
+        "for each group. Where a curve is steep, many clicks are.",
+        {
+            group: (edges[first:], np.append(0.0, np.cumsum(values))[first:])
+            for group, values in shares.items()
+        },
+        ("confidence", "share of clicks up to it"),
         table,
-        steps=True,
     )
 
 
@@ -193,12 +202,19 @@ def _column(name: str, column: ColumnConfidence, summary: ClickSummary) -> Figur
         name,
         f"Low-confidence clicks by {shortened(column.name, 40)}",
         f"Share of low-confidence clicks for the values of {column.name} in which they gather "
-        "most; the dashed line is the share among all clicks.",
+        "most; the dashed line is the share among all clicks. The other colour: the interval of "
+        "the share lies above it.",
         {value.value: value.low_share for value in column.values},
         "share of low-confidence clicks",
         Table(f"Low-confidence clicks by {column.name}", _VALUE_HEADS, rows),
         reference=summary.everyone.low_share,
+        marked={value.value for value in _gathering(column.values, summary)},
     )
+
+
+def _gathering(values: Sequence[ValueConfidence], summary: ClickSummary) -> list[ValueConfidence]:
+    """Values in which low-confidence clicks gather beyond chance."""
+    return [value for value in values if value.at_least > summary.everyone.low_share]
 
 
 def _hours(name: str, summary: ClickSummary) -> Figure:
@@ -207,7 +223,7 @@ def _hours(name: str, summary: ClickSummary) -> Figure:
         f"{name}-hours",
         "Low-confidence clicks by hour",
         f"Share of low-confidence clicks for each hour of the day ({zone}); the dashed line is "
-        "the share among all clicks.",
+        "the share among all clicks. The other colour: the interval of the share lies above it.",
         {int(value.value): value.low_share for value in summary.hours},
         (f"hour of the day, {zone}", "share of low-confidence"),
         Table(
@@ -216,6 +232,7 @@ def _hours(name: str, summary: ClickSummary) -> Figure:
             [_value_row(value) for value in summary.hours],
         ),
         reference=summary.everyone.low_share,
+        marked={int(value.value) for value in _gathering(summary.hours, summary)},
     )
 
 

@@ -71,8 +71,9 @@ def data_section(runs: Sequence[RunFacts], statistics: Mapping[str, object]) -> 
             "Rows and clicks by day",
             ("day", "rows", "clicks", "click rate"),
             [(day, *_clicks(counts)) for day, counts in days.items()],
+            is_folded=len(days) > 7,
         ),
-        _options(runs),
+        *_options(runs),
     ]
     return Section("data", "What was trained on", text, tables=tables)
 
@@ -90,7 +91,7 @@ def metrics_section(judged: Sequence[Judged], split: str, draws: int) -> Section
         text.append(
             f"Differences are to “{base.facts.name}” in units of 0.0001, with 95 % intervals of a "
             f"paired bootstrap over users ({count(draws)} draws). A star: the interval leaves 0 "
-            "out. One training of each says nothing about its seed's luck; `clsd-compare` does."
+            "out. One training of each says nothing about its seed's luck; clsd-compare does."
         )
     else:
         text.append(
@@ -161,14 +162,22 @@ def _clicks(counts: Mapping[str, float]) -> tuple[str, str, str]:
     return count(counts["rows"]), count(counts["clicks"]), share(counts["ctr"])
 
 
-def _options(runs: Sequence[RunFacts]) -> Table:
+def _options(runs: Sequence[RunFacts]) -> list[Table]:
+    """Options that differ between runs, and the others."""
     configs = [dataclasses.asdict(facts.config) for facts in runs]
-    rows = []
+    differing, shared = [], []
     for name in configs[0]:
         values = [config[name] for config in configs]
         shown = [v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values]
-        rows.append((name, *shown))
-    return Table("Options of the runs", ("option", *(f.name for f in runs)), rows, 1 + len(runs))
+        if name != "data":  # a checksum that is the same for all
+            (differing if len(set(shown)) > 1 else shared).append((name, *shown))
+    heads = ("option", *(facts.name for facts in runs))
+    tables = []
+    if differing:
+        tables.append(Table("Options that differ", heads, differing, len(heads)))
+    common = [row[:2] for row in shared]
+    tables.append(Table("Options of all runs", ("option", "value"), common, 2, is_folded=True))
+    return tables
 
 
 def _contrast_table(compared: Sequence[Judged]) -> Table:

@@ -89,6 +89,7 @@ def cost_section(runs: Sequence[RunFacts]) -> Section:
             ("run", "part", "kind", "shape", "parameters"),
             parts,
             text_columns=3,
+            is_folded=True,
         ),
     ]
     text = [

@@ -40,8 +40,11 @@ def assert_same(spark: pathlib.Path, duckdb: pathlib.Path) -> None:
 @needs_spark
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of PySpark and pandas, whose deprecations are theirs
-def test_spark_writes_the_same_data_set(tmp_path):
+def test_spark_writes_the_same_data_set(tmp_path, monkeypatch):
     """Days, activity, vocabularies, quantiles, moments, planted noise, histories, duplicates."""
+    # By default Spark divides every table among 200 tasks.
+    few = "--conf spark.sql.shuffle.partitions=2 pyspark-shell"
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", few)
     logs = Logs(tmp_path)
     rows = random_log(300, seed=1)
     rows += rows[40:60]  # duplicates

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from experiments import explain as module
 from experiments.arms import get_arm
 from experiments.explain import explain
 from experiments.runs import Run, TrainConfig
@@ -59,7 +60,8 @@ def test_time_is_steps_by_what_one_costs():
     assert student.seconds(costs, done=4) == pytest.approx(3.0 + 6 * 0.2 + 100 * 0.01)
 
 
-def test_it_says_what_would_be_done_and_writes_nothing(configure, prepared, tmp_path):
+def test_it_says_what_would_be_done_and_writes_nothing(configure, prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_PROBE_STEPS", 20)
     run = Run(tmp_path / "run")
     before = sorted(prepared.rglob("*"))
     config = configure("clsd", teacher="scores")
@@ -76,9 +78,7 @@ def test_it_says_what_would_be_done_and_writes_nothing(configure, prepared, tmp_
     assert sum(int(part.replace(",", "")) for part in parts) == total
 
 
-def test_it_says_that_a_training_would_stop(configure, clsd, monkeypatch):
-    from experiments import explain as module
-
+def test_it_says_that_a_training_would_stop(clsd):
     assert "is finished" in module._state(clsd, clsd.config())
     other = dataclasses.replace(clsd.config(), seed=7)
     assert "holds a run of other seed; training would stop" in module._state(clsd, other)
