@@ -64,9 +64,9 @@ def check_commands() -> None:
 def check_library() -> None:
     """The library computes something."""
     code = (
-        "import clsd_tf, tensorflow as tf\n"
+        "import clsd_tf, clsd_tf.losses, tensorflow as tf\n"
         "for name in clsd_tf.__all__: getattr(clsd_tf, name)\n"
-        "loss = clsd_tf.click_loss(tf.constant([0.0]), tf.constant([1.0]))\n"
+        "loss = clsd_tf.losses.click_loss(tf.constant([0.0]), tf.constant([1.0]))\n"
         "assert abs(float(loss[0]) - 0.6931) < 1e-3\n"
     )
     subprocess.run([sys.executable, "-P", "-c", code], check=True)

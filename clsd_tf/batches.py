@@ -136,7 +136,10 @@ def score_batches(
 
     scored = [score(*unpack_batch(batch)[:2]) for batch in batches]
     if not scored:
-        raise ValueError("The data set is empty. Received: no batch. Is its split without rows?")
+        raise ValueError(
+            "The data set is empty. Received: no batch. Expected: one at least; is its split "
+            "without rows, or was it read to its end before?"
+        )
     logits, labels, groups = (
         tf.concat(parts, axis=0).numpy() for parts in zip(*scored, strict=True)
     )

@@ -218,12 +218,13 @@ def _minimize(rows: _Rows, penalty: np.ndarray, center: np.ndarray) -> np.ndarra
 def _mean_information(rows: _Rows, parameters: np.ndarray) -> np.ndarray:
     """Returns the expected Hessian [2, 2] of the mean cross-entropy; labels do not matter."""
     x, w, floor = rows.x, rows.w, rows.floor
-    decayed = np.exp(-np.abs(parameters[0] * x + parameters[1]))
+    scores = parameters[0] * x + parameters[1]
+    decayed = np.exp(-np.abs(scores))  # which does not overflow, whatever the scores
     curvature = decayed / np.square(1.0 + decayed)  # p * (1 - p)
     if floor:
         # (dq/ds)^2 / (q (1 - q)) with q = e + (1 - e) p and dq/ds = (1 - e) p (1 - p):
         # p (1 - p) times the share of interest (1 - e) p / q.
-        predicted = 1.0 / (1.0 + np.exp(-(parameters[0] * x + parameters[1])))
+        predicted = np.where(scores >= 0.0, 1.0, decayed) / (1.0 + decayed)
         curvature *= (1.0 - floor) * predicted / (floor + (1.0 - floor) * predicted)
     moments = [np.average(curvature * x**power, weights=w) for power in (2, 1, 0)]
     return np.array([[moments[0], moments[1]], [moments[1], moments[2]]])

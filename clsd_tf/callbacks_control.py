@@ -163,8 +163,9 @@ class TeacherRefresh(keras.callbacks.Callback):
         if teacher is None or isinstance(teacher, EMATeacher | StoredScores):
             raise ValueError(
                 "`TeacherRefresh` renews a frozen teacher. Received: a model whose teacher is "
-                f"{type(teacher).__name__}. An EMATeacher follows by itself, and stored scores do "
-                "not change."
+                f"{type(teacher).__name__}. Expected: a model of weights that do not follow. An "
+                "EMATeacher follows by itself, and stored scores do not change; leave the callback "
+                "out."
             )
         confidence = self.model.confidence
         if confidence is not None and confidence.needs_held_out and self._held_out is None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import pathlib
 import shutil
 from collections.abc import Mapping
@@ -51,10 +52,17 @@ class EncodingTables:
 
     @classmethod
     def load(cls, directory: str | pathlib.Path) -> EncodingTables:
-        """Reads `encoding.json`."""
-        raw = json.loads((pathlib.Path(directory) / _TABLES).read_text(encoding="utf-8"))
-        raw["moments"] = {name: tuple(pair) for name, pair in raw["moments"].items()}
-        return cls(**raw)
+        """Reads `encoding.json`. Raises ValueError if it is damaged."""
+        path = pathlib.Path(directory) / _TABLES
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            raw["moments"] = {name: tuple(pair) for name, pair in raw["moments"].items()}
+            return cls(**raw)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"{path} is damaged, or of another version. Received: {error!r}. Copy the "
+                "directory as a whole, or prepare the log again."
+            ) from error
 
 
 def vocabulary_path(directory: str | pathlib.Path, column: str) -> pathlib.Path:
@@ -67,16 +75,31 @@ def copy_encoding(source: str | pathlib.Path, target: str | pathlib.Path) -> Non
     source, target = pathlib.Path(source), pathlib.Path(target)
     target.mkdir(parents=True, exist_ok=True)
     for name in (_SPEC, _TABLES):
-        shutil.copyfile(source / name, target / name)
+        _copy_whole(source / name, target / name)
     if (source / _VOCABULARIES).is_dir():  # a spec of hashes and buckets has none
-        shutil.copytree(source / _VOCABULARIES, target / _VOCABULARIES, dirs_exist_ok=True)
+        shutil.copytree(
+            source / _VOCABULARIES,
+            target / _VOCABULARIES,
+            copy_function=_copy_whole,
+            dirs_exist_ok=True,
+        )
+
+
+def _copy_whole(source: str | pathlib.Path, target: str | pathlib.Path) -> None:
+    """Copies a file, which appears whole or not at all."""
+    target = pathlib.Path(target)
+    beside = target.with_name(f".{target.name}.tmp")
+    shutil.copyfile(source, beside)
+    os.replace(beside, target)
 
 
 class Encoder(tf.Module):
     """Encodes raw columns by a spec and the tables of its training split.
 
-    >>> encoder = Encoder.load("prepared/")
-    >>> encoder({"user_id": tf.constant([7, 8]), "age": tf.constant([31.0, float("nan")]), ...})
+    >>> encoder = Encoder.load("prepared")
+    >>> features = encoder(raw)  # a tensor of raw values for each column of the log
+    >>> features["user_id"].dtype
+    tf.int64
     """
 
     def __init__(self, spec: ClickLogSpec, tables: EncodingTables, directory: str | pathlib.Path):

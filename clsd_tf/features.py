@@ -37,6 +37,11 @@ LABEL, WEIGHT, GROUP, USER, ROW = "_label", "_weight", "_group", "_user", "_row"
 TEACHER_LOGIT = "_teacher_logit"
 
 
+# Larger numbers are slips of the pen: of ids, which have 63 bits, and of what a row or an embedding
+# holds.
+_MOST_IDS, _MOST = 2**62, 2**16
+
+
 class _Strict(BaseModel):
     """Unknown options are errors, and a spec never changes after it was read."""
 
@@ -56,26 +61,27 @@ class ColumnSpec(_Strict):
     source: str | None = None  # the column's name in its file, where it differs
 
     encoding: Encoding | None = None
-    dim: int = Field(default=16, ge=1)  # embedding dimension
+    dim: int = Field(default=16, ge=1, le=_MOST)  # embedding dimension
     # Raw value that stands in for a missing one. With bool, so that `true` is seen as no number.
     default: bool | int | float | str | None = None
     model_input: bool = True
 
-    min_count: int = Field(default=1, ge=1)
-    max_size: int | None = Field(default=None, ge=1)
-    num_oov: int = Field(default=1, ge=1)
-    num_buckets: int | None = Field(default=None, ge=1)
-    num_values: int | None = Field(default=None, ge=1)
+    min_count: int = Field(default=1, ge=1, le=_MOST_IDS)
+    max_size: int | None = Field(default=None, ge=1, le=_MOST_IDS)
+    num_oov: int = Field(default=1, ge=1, le=_MOST_IDS)
+    num_buckets: int | None = Field(default=None, ge=1, le=_MOST_IDS)
+    num_values: int | None = Field(default=None, ge=1, le=_MOST_IDS)
     boundaries: tuple[float, ...] | None = None
-    quantiles: int | None = Field(default=None, ge=2)
+    quantiles: int | None = Field(default=None, ge=2, le=_MOST)
     scaling: Literal["none", "log", "standard", "log_standard"] = "none"
 
-    max_length: int | None = Field(default=None, ge=1)  # set: the column is a list
+    max_length: int | None = Field(default=None, ge=1, le=_MOST)  # set: the column is a list
     separator: str = " "  # between the elements of a list that is stored as a string
     keep: Literal["first", "last"] = "last"  # which end of a list that is too long
     shares: str | None = None  # column whose vocabulary and embedding this one uses
 
-    positive_from: float | None = None  # label: 1 where the raw value is at least this
+    # Label: 1 where the raw value is at least this.
+    positive_from: float | None = Field(default=None, allow_inf_nan=False)
     unit: Literal["s", "ms", "us"] = "ms"  # timestamp: unit of an epoch; ISO 8601 if a string
     derived: bool = False  # computed by `prepare`, not read from a file
     # What the column tells about, where `clsd_tf.entities` would take it for something else.
@@ -133,7 +139,7 @@ class HistorySpec(_Strict):
     """The last `length` items that the user clicked strictly before the impression."""
 
     name: str = "click_history"
-    length: int = Field(default=50, ge=1)
+    length: int = Field(default=50, ge=1, le=_MOST)
 
 
 class ActivitySpec(_Strict):
@@ -142,7 +148,7 @@ class ActivitySpec(_Strict):
     name: str = "activity"
     count: Literal["impressions", "clicks"] = "impressions"
     boundaries: tuple[float, ...] | None = None
-    quantiles: int | None = Field(default=None, ge=2)
+    quantiles: int | None = Field(default=None, ge=2, le=_MOST)
 
 
 class ExplodeSpec(_Strict):

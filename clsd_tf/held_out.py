@@ -57,7 +57,10 @@ class HeldOutFits:
             of other groups.
         """
         if self.confidence is None:
-            raise ValueError("There is no confidence function to fit. Received: confidence=None.")
+            raise ValueError(
+                "There is no confidence function to fit. Received: confidence=None. Expected: a "
+                "model that was built with one, such as confidence='mixture'."
+            )
         if self.confidence.needs_held_out:
             if not isinstance(held_out, ScoredClicks):
                 held_out = ScoredClicks(*self._score(self.teacher, held_out))
@@ -84,7 +87,10 @@ class HeldOutFits:
           ValueError: there is no confidence function.
         """
         if self.confidence is None:
-            raise ValueError("There is no confidence function to tell of. Received: None.")
+            raise ValueError(
+                "There is no confidence function to tell of. Received: None. Expected: a model "
+                "that was built with one, such as confidence='mixture'."
+            )
         names = group_names(names, self.num_groups)
         metric = self._confidence_metric
         totals, clicks = (tf.convert_to_tensor(v).numpy() for v in (metric.total, metric.weight))

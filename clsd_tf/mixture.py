@@ -220,7 +220,8 @@ def mixture_confidence(interest: tf.Tensor, noise_rate: tf.Tensor) -> tf.Tensor:
     Returns:
       float [batch], in (0, 1], rising with `interest`.
     """
-    return interest / (noise_rate + (1.0 - noise_rate) * interest)
+    # Roundings would make it 1.0000001 where both are nearly 1.
+    return tf.minimum(interest / (noise_rate + (1.0 - noise_rate) * interest), 1.0)
 
 
 def _check(

@@ -18,7 +18,7 @@ from clsd_tf.folding import check_maps_to_logit
 from clsd_tf.held_out import HeldOutFits, check_method
 from clsd_tf.losses import click_loss
 from clsd_tf.online_confidence import online_confidence
-from clsd_tf.optimizers import default_optimizer
+from clsd_tf.optimizers import default_optimizer, parts_of
 from clsd_tf.progressive import FirstPass, ProgressiveClicks
 from clsd_tf.running_moments import RunningClickMoments
 from clsd_tf.streaming_metrics import GroupAUC, GroupMean
@@ -60,11 +60,11 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
       objective: another way of learning (`clsd_tf.get_objective`) in the place of the loss above.
       group_key: feature that holds the group, int [batch] in [0, num_groups).
 
-    >>> teacher = ClickConfidenceModel(get_backbone("dcn_v2", features))
+    >>> teacher = ClickConfidenceModel(backbone(), num_groups=4)
     >>> teacher.compile()
     >>> teacher.fit(train)
     >>> student = ClickConfidenceModel(
-    ...     get_backbone("dcn_v2", features), teacher, confidence="affine", num_groups=4
+    ...     backbone(), teacher, confidence="affine", num_groups=4, student="weight"
     ... )
     >>> student.compile()
     >>> student.fit_confidence(valid)
@@ -159,7 +159,15 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
         for name in ("metrics", "weighted_metrics"):
             check_keras_2(tf.nest.flatten(kwargs.get(name)), name)
         kwargs.setdefault("weighted_metrics", [])  # Keras warns of weights without it
-        super().compile(optimizer=optimizer or default_optimizer(self.learners), **kwargs)
+        optimizer = optimizer or default_optimizer(self.learners)
+        if self.dtype_policy.name == "mixed_float16" and len(parts_of(optimizer)) > 1:
+            raise ValueError(
+                "An optimizer of several parts cannot scale the loss, which float16 needs. "
+                f"Received: {type(optimizer).__name__} under the policy mixed_float16. Use "
+                "mixed_bfloat16, which needs no scaling, or compile with "
+                "`keras.optimizers.Adam()`."
+            )
+        super().compile(optimizer=optimizer, **kwargs)
 
     def call(self, features: Features, training: bool | None = None) -> tf.Tensor:
         """Returns probabilities, float32 [batch]; `output_meaning` says of what."""

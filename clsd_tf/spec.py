@@ -46,14 +46,35 @@ def read_spec(path: str | pathlib.Path) -> ClickLogSpec:
       FileNotFoundError: there is no such file.
     """
     path = pathlib.Path(path)
-    return parse_spec(path.read_text(encoding="utf-8"), source=str(path))
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no spec. Received: {path}. Expected: a TOML file that declares the log, as "
+            "`clsd-spec draft` writes one, or a directory of `clsd-prepare` or `clsd-train` that "
+            "holds spec.toml."
+        )
+    return parse_spec(read_spec_text(path), source=str(path))
+
+
+def read_spec_text(path: str | pathlib.Path) -> str:
+    """The text of a spec.
+
+    Raises:
+      SpecError: it is not UTF-8.
+      FileNotFoundError: there is no such file.
+    """
+    try:
+        return pathlib.Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        problem = SpecProblem((), f"Not UTF-8: {error}. Save the file as UTF-8.")
+        raise SpecError(str(path), [problem.message], [problem]) from error
 
 
 def parse_spec(text: str, *, source: str = "spec") -> ClickLogSpec:
     """Reads a spec from a string; `source` names it in messages. See `read_spec`."""
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    # Python takes no integers of thousands of digits, and nests only so deep.
+    except (ValueError, RecursionError) as error:
         problem = SpecProblem((), f"Not valid TOML: {error}.")
         raise SpecError(source, [problem.message], [problem]) from error
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 from clsd_tf.features import ClickLogSpec, ColumnSpec, Role
+from clsd_tf.names import name_problem, stays_below
 
 # Options that belong to an encoding. An option given with another encoding is a mistake.
 ENCODING_OPTIONS: dict[str, frozenset[str]] = {
@@ -18,6 +20,7 @@ ENCODING_OPTIONS: dict[str, frozenset[str]] = {
 _ALL_ENCODING_OPTIONS = frozenset().union(*ENCODING_OPTIONS.values())
 _ONE_OF: tuple[Role, ...] = ("label", "user", "item", "timestamp")
 _AT_MOST_ONE: tuple[Role, ...] = ("group", "weight")
+_MAX_INT = 2**63 - 1
 _ENCODED_ROLES = ("feature", "user", "item", "group")
 
 
@@ -31,7 +34,7 @@ class SpecProblem:
 
 def check_spec(spec: ClickLogSpec) -> list[SpecProblem]:
     """All mistakes that can only be seen with the columns side by side."""
-    problems: list[SpecProblem] = []
+    problems: list[SpecProblem] = [*_name_problems(spec)]
     for column in spec.columns:
         for option, message in _column_problems(spec, column):
             problems.append(SpecProblem(("columns", column.name, option), message))
@@ -39,6 +42,40 @@ def check_spec(spec: ClickLogSpec) -> list[SpecProblem]:
     problems += _split_problems(spec)
     problems += _section_problems(spec)
     return problems
+
+
+def _name_problems(spec: ClickLogSpec) -> Iterator[SpecProblem]:
+    named = [(("columns", column.name), column.name) for column in spec.columns]
+    named += [
+        ((section, "name"), value.name)
+        for section in ("history", "activity")
+        if (value := getattr(spec, section)) is not None
+    ]
+    seen: dict[str, str] = {}
+    for path, name in named:
+        if (message := name_problem(name)) is not None:
+            yield SpecProblem(path, message)
+        other = seen.setdefault(name.lower(), name)
+        if other != name:
+            message = f"Names must differ by more than case. Received also: '{other}'."
+            yield SpecProblem(path, message)
+    for name, table in spec.tables.items():
+        message = name_problem(name)
+        if message is None and name == "part-0":
+            message = "The quarantine of the log has this name. Rename the side table."
+        if message is not None:
+            yield SpecProblem(("tables", name), message)
+        if not stays_below(table.file):
+            yield SpecProblem(("tables", name, "file"), _not_below(table.file))
+    if not stays_below(spec.input.files):
+        yield SpecProblem(("input", "files"), _not_below(spec.input.files))
+
+
+def _not_below(pattern: str) -> str:
+    return (
+        f"Must be a path below the directory of the log. Received: {pattern!r}. Expected: neither "
+        "an absolute path nor '..' in it."
+    )
 
 
 def _column_problems(spec: ClickLogSpec, column: ColumnSpec) -> Iterator[tuple[str, str]]:
@@ -106,6 +143,8 @@ def _bucket_problems(
 ) -> Iterator[tuple[str, str]]:
     if (boundaries is None) == (quantiles is None):
         yield "boundaries", "Give either `boundaries` or `quantiles`, not both and not neither."
+    elif boundaries is not None and not all(map(math.isfinite, boundaries)):
+        yield "boundaries", f"Boundaries must be finite numbers. Received: {list(boundaries)}."
     elif boundaries is not None and (not boundaries or list(boundaries) != sorted(set(boundaries))):
         yield "boundaries", f"Boundaries must rise strictly. Received: {list(boundaries)}."
 
@@ -135,6 +174,8 @@ def _default_problems(column: ColumnSpec) -> Iterator[tuple[str, str]]:
     kinds: dict[str, type | tuple[type, ...]] = {"string": str, "int": int, "float": (int, float)}
     if not isinstance(column.default, kinds[column.type]) or isinstance(column.default, bool):
         yield "default", f"Must be of type '{column.type}'. Received: {column.default!r}."
+    elif column.type == "int" and not -_MAX_INT <= column.default <= _MAX_INT:
+        yield "default", f"Must be an integer of 64 bits. Received: {column.default!r}."
 
 
 def _role_problems(spec: ClickLogSpec) -> Iterator[SpecProblem]:

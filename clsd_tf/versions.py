@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Collection, Iterator
+
+_UNFINISHED = re.compile(r"\.[0-9]+\.[0-9]+\.(tmp|removed)")
 
 
 def list_versions(base: str | pathlib.Path) -> list[int]:
@@ -22,7 +26,8 @@ def new_version(
     """Yields a directory to be filled and the path that it gets when the block ends without error.
 
     It lies beside the version under a name that is no integer, which a polling server passes over;
-    then it is renamed: the server sees the whole version or none.
+    then it is renamed: the server sees the whole version or none. What killed processes have left
+    is removed.
 
     Args:
       base: path of the model.
@@ -39,10 +44,10 @@ def new_version(
     target = base / str(version)
     if target.exists():
         raise _exists(base, version)
+    _remove_left_overs(base)
     # Two exports at once do not share it.
     beside = base / f".{version}.{os.getpid()}.tmp"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    descriptor = _made_and_locked(beside)
     try:
         yield beside, target
         try:
@@ -53,6 +58,7 @@ def new_version(
             raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        os.close(descriptor)
 
 
 def remove_old_versions(
@@ -81,6 +87,40 @@ def remove_old_versions(
         os.rename(base / str(version), gone)
         shutil.rmtree(gone)
     return removed
+
+
+def _made_and_locked(directory: pathlib.Path) -> int:
+    """Makes a directory that is known to be in use until its descriptor is closed."""
+    while True:
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            # Some file systems have no locks; there, what is left over stays.
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.stat(directory), os.fstat(descriptor)):
+                return descriptor
+        except FileNotFoundError:  # another process took it for left over before it was locked
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _remove_left_overs(base: pathlib.Path) -> None:
+    """Removes directories that killed processes were filling, or removing."""
+    for path in base.glob(".*"):
+        if not _UNFINISHED.fullmatch(path.name) or not path.is_dir():
+            continue
+        with contextlib.suppress(OSError):  # in use, gone, or not ours to remove
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path)
+            finally:
+                os.close(descriptor)
 
 
 def _exists(base: pathlib.Path, version: int) -> FileExistsError:

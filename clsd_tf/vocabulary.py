@@ -30,7 +30,14 @@ class Vocabulary(tf.Module):
                 "a directory written by `clsd-prepare`, or the `encoding` folder of a run."
             )
         # TensorFlow has no empty tables: they can neither be read from a file nor from tensors.
-        self._table = _read_table(path, dtype) if path.stat().st_size else None
+        try:
+            self._table = _read_table(path, dtype) if path.stat().st_size else None
+        except tf.errors.OpError as error:
+            raise ValueError(
+                f"The vocabulary of column '{path.stem}' is damaged. Received: {path}, of which "
+                f"TensorFlow says: {error.message}. Expected: one token a line, none of them "
+                "twice. Copy the directory again, or prepare it again."
+            ) from error
         received = 0 if self._table is None else int(self._table.size())
         if received != size:
             raise ValueError(

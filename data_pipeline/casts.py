@@ -16,6 +16,7 @@ from clsd_tf.features import ColumnSpec
 
 EXPECTED = {"int": "not an integer", "float": "not a finite number", "string": "not a string"}
 _INT_MISSING = -(2**63)
+_DTYPES = {"int": "int64", "float": "float64", "string": "string"}
 
 
 class Cast(NamedTuple):
@@ -41,8 +42,21 @@ def cast_column(column: ColumnSpec, raw: ir.Value) -> Cast:
 
 
 def _cast_scalar(type_: str, raw: ir.Value) -> Cast:
+    if raw.type().is_nested():  # a list, or a record
+        return Cast(ibis.null(_DTYPES[type_]), raw.notnull())
     if raw.type().is_json():
-        raw = _json_scalar(raw)
+        cast = _cast_scalar(type_, _json_scalar(raw))
+        if type_ != "string":  # lists and records are unreadable as it is
+            return cast
+        is_nested = json_type(raw).isin(["ARRAY", "OBJECT"]).fill_null(False)
+        value = ibis.ifelse(is_nested, ibis.null(_DTYPES[type_]), cast.value)
+        return Cast(value, is_nested | cast.unreadable)
+    if raw.type().is_binary():
+        # The engine writes bytes that are not ASCII as \xNN, which no value of another file equals.
+        text = raw.cast("string")
+        cast, is_text = _cast_scalar(type_, text), ~text.contains("\\x").fill_null(False)
+        value = ibis.ifelse(is_text, cast.value, ibis.null(_DTYPES[type_]))
+        return Cast(value, ~is_text | cast.unreadable)
     if raw.type().is_floating():
         raw = ibis.ifelse(raw.isnan(), ibis.null(raw.type()), raw)
     present = raw.strip() != "" if raw.type().is_string() else raw.notnull()
@@ -82,7 +96,7 @@ def _to_int(raw: ir.Value) -> ir.IntegerValue:
         text, plain = raw.cast("string"), raw.cast("string").try_cast("int64")
         other = ibis.coalesce(_whole(text, text.try_cast("float64")), _truth(text))
         # Nearly all integers are written as they are printed, which is quickly told.
-        value = ibis.ifelse(plain.cast("string") == text, plain, other)
+        value = ibis.ifelse(plain.cast("string") == text, plain, _unless_grouped(text, other))
     return value.nullif(_INT_MISSING)
 
 
@@ -95,6 +109,7 @@ def _to_float(raw: ir.Value) -> ir.FloatingValue:
     else:
         text = raw.cast("string")
         number = ibis.coalesce(text.try_cast("float64"), _truth(text).cast("float64"))
+        number = _unless_grouped(text, number)
     return ibis.ifelse(number.isnan() | number.isinf(), ibis.null("float64"), number)
 
 
@@ -103,6 +118,11 @@ def _to_string(raw: ir.Value) -> ir.StringValue:
         return ibis.coalesce(_to_int(raw).cast("string"), raw.cast("string"))
     text = raw.cast("string")
     return ibis.ifelse(text.strip() == "", ibis.null("string"), text)
+
+
+def _unless_grouped(text: ir.StringValue, value: ir.NumericValue) -> ir.NumericValue:
+    """NULL where the text groups digits as programs do: the engine would take 1_000 for 1000."""
+    return ibis.ifelse(text.contains("_"), ibis.null(value.type()), value)
 
 
 def _truth(text: ir.StringValue) -> ir.IntegerValue:

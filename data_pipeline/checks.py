@@ -147,12 +147,17 @@ def _check_timestamp(column: ColumnSpec, raw: ir.Value) -> _Checked:
         )
     else:
         value, _ = cast_column(column, raw)
-        time = epoch_us(value.try_cast("timestamp('UTC')").cast("timestamp"))
+        # A year has four digits: of others the engine fails, instead of finding no time.
+        dated = ibis.ifelse(value.re_search(r"^\s*[0-9]{4}\D"), value, ibis.null("string"))
+        time = epoch_us(dated.try_cast("timestamp('UTC')").cast("timestamp"))
         faults = [
             (value.isnull(), f"{column.name}: missing"),
             (value.notnull() & time.isnull(), f"{column.name}: not an ISO 8601 time"),
         ]
     in_range = time.between(_EARLIEST * 1_000_000, _LATEST * 1_000_000 - 1)
+    if raw.type().is_timestamp() or raw.type().is_date():
+        # A time that microseconds cannot count is NULL, and as far away.
+        in_range = in_range.fill_null(raw.isnull())
     faults.append((~in_range, f"{column.name}: before 1990 or after 2099"))
     return _Checked({column.name: value, TIME: time}, faults)
 

@@ -10,6 +10,7 @@ A command is a module with absl flags and a docstring whose examples can be past
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -28,6 +29,30 @@ FAILED, WRONG_FLAGS, INTERRUPTED = 1, 2, 130
 # command, and its traceback is shown.
 _EXPECTED = (ValueError, OSError, RuntimeError)
 _DEFECTS = (NotImplementedError, RecursionError)
+_FREE = "Make room, or choose another directory; then give the same command again."
+_ALLOW = "Choose a directory that may be written to, or have the permission changed."
+# What mends an error of the operating system, by its number.
+_ADVICE = {
+    errno.ENOSPC: _FREE,
+    errno.EDQUOT: _FREE,
+    errno.EFBIG: "The disk, or a limit of the process, takes no larger files. " + _FREE,
+    errno.EACCES: _ALLOW,
+    errno.EPERM: _ALLOW,
+    errno.EROFS: _ALLOW,
+    errno.EEXIST: "Choose another place.",
+    errno.ENOTDIR: "A file stands where a directory is expected; choose another place.",
+    errno.EISDIR: "A directory stands where a file is expected; choose another place.",
+    errno.ENOENT: "Check the path.",
+    errno.EMFILE: "Allow more open files (`ulimit -n`).",
+}
+# The same of errors of TensorFlow that are not defects of a command, by their names.
+_TENSORFLOW_ADVICE = {
+    "DataLossError": "A file is damaged: copy it again, or make it again.",
+    "NotFoundError": "Check the path.",
+    "PermissionDeniedError": _ALLOW,
+    "ResourceExhaustedError": "Memory or disk is full. " + _FREE,
+    "UnavailableError": "Give the same command again.",
+}
 _HELP = ("--help", "-help", "--h", "-h", "-?")
 
 
@@ -35,8 +60,8 @@ def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -
     """Runs the `main` of a command and exits the process.
 
     The status is 0 when the work is done, or help was asked for; 1 when it failed; 2 when flags
-    are wrong. An expected error (ValueError, OSError, RuntimeError) is its message on standard
-    error; with `--v=1` its traceback comes first.
+    are wrong. An expected error (see `sentence`) is its message on standard error; with `--v=1`
+    its traceback comes first.
 
     Args:
       main: gets the name of the program alone, unless its module has `ARGUMENTS`, which says what
@@ -60,14 +85,33 @@ def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -
             _stop("Interrupted.", INTERRUPTED)
         except app.UsageError as error:
             _stop(f"{error}\nPass --help to see the flags.", WRONG_FLAGS)
-        except _EXPECTED as error:
-            if isinstance(error, _DEFECTS) or not str(error):
+        except Exception as error:
+            if (message := sentence(error)) is None:
                 raise
             if logging.level_debug():
                 logging.exception("Traceback of the error below:")
-            _stop(str(error), FAILED)
+            _stop(message, FAILED)
 
     app.run(run, argv=argv, flags_parser=parse)
+
+
+def sentence(error: Exception) -> str | None:
+    """What a command says of an error that is no defect of it; None of one that is.
+
+    Those are ValueError, OSError, RuntimeError and what TensorFlow says of files and of room.
+    """
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is not None and isinstance(error, tensorflow.errors.OpError):
+        advice = _TENSORFLOW_ADVICE.get(type(error).__name__)
+        # What follows the first line is where in TensorFlow, not what.
+        return None if advice is None else f"{error.message.splitlines()[0].rstrip('.')}. {advice}"
+    if isinstance(error, _DEFECTS) or not isinstance(error, _EXPECTED) or not str(error):
+        return None
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        advice = _ADVICE.get(error.errno, "")
+        return f"{where}{error.strerror[0].lower()}{error.strerror[1:]}. {advice}".strip()
+    return str(error)
 
 
 def load_tensorflow(*, start_runtime: bool = True) -> None:

@@ -13,11 +13,12 @@ import pathlib
 
 import ibis.expr.types as ir
 from absl import logging
-from ibis.backends.duckdb import Backend
+from ibis.backends import BaseBackend
 
 from clsd_tf.encoding import Encoder
 from clsd_tf.features import ClickLogSpec
 from data_pipeline.activity import add_activity
+from data_pipeline.column_shares import column_shares
 from data_pipeline.groups import add_group
 from data_pipeline.history import click_histories
 from data_pipeline.kept_tables import keep_tables
@@ -28,7 +29,7 @@ from data_pipeline.noise_kinds import GroupNoise, group_rates, parse_noise
 from data_pipeline.progress import progress, steps
 from data_pipeline.shards import BLOCK_ROWS, write_split
 from data_pipeline.split_batches import split_batches
-from data_pipeline.splits import SPLITS, add_split, split_sizes
+from data_pipeline.splits import SPLIT, SPLITS, add_split, split_sizes
 from data_pipeline.statistics import learn_tables
 from data_pipeline.summary import click_rates, distinct_ids, history_lengths, oov_rates
 
@@ -113,7 +114,7 @@ class WrittenData:
 
 
 def write_data_set(
-    engine: Backend,
+    engine: BaseBackend,
     impressions: ir.Table,
     spec: ClickLogSpec,
     directory: pathlib.Path,
@@ -160,6 +161,12 @@ def write_data_set(
             **distinct_ids(rows, spec),
             **click_rates(rows, spec, encoder),
             "oov_rates": oov_rates(rows, histories, spec, learned),
+            "columns": column_shares(
+                engine,
+                rows.filter(rows[SPLIT] == "train"),
+                spec,
+                [column for column in spec.encoded_columns if not column.derived],
+            ),
             "tokens_with_line_breaks": learned.tokens_with_line_breaks,
             "new_tokens": learned.new_tokens,
         }

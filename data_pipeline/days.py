@@ -24,6 +24,8 @@ def of_days(
 ) -> ir.Table:
     """The rows from day `first` to day `last`, compared as numbers if the day column is one.
 
+    Without bounds it is `rows` itself.
+
     Raises:
       ValueError: a day is not like those of the log.
     """

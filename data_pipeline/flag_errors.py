@@ -80,7 +80,7 @@ def _unknown(values: flags.FlagValues, name: str, value: object) -> str:
 def _wrong_value(values: flags.FlagValues, name: str, value: str, reason: str) -> str:
     if reason.endswith(_NEEDED):
         return _missing(values)
-    if "Received: " in reason and "Expected: " in reason:  # a validator's own sentence
+    if "Received: " in reason and "Expected" in reason:  # a validator's own sentence
         return f"--{name}: {reason}"
     if reason.startswith("must be"):  # a validator's message says what is expected
         shown = ",".join(values[name].value) if values[name].value is not None else value

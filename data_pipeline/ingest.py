@@ -12,17 +12,19 @@ import json
 import pathlib
 from collections.abc import Collection, Iterable, Sequence
 
-import duckdb
 import ibis.expr.types as ir
+import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis.backends.duckdb import Backend
 
+from data_pipeline.engines import UNREADABLE_FILES, lacks_room, told
 from data_pipeline.input_files import InputFiles, check_whole
-from data_pipeline.raw_columns import check_distinct, check_needed, read_header
+from data_pipeline.raw_columns import check_names, check_needed, read_header
 
 # Columns beside the raw ones: index of the file, number of the row in it (the first is 1), the
 # whole row as text where its columns could not be told apart, and why they could not.
 FILE, NUMBER, TEXT, UNREADABLE = "__file", "__number", "__text", "__unreadable"
+_RESERVED = frozenset({FILE, NUMBER, TEXT, UNREADABLE})
 _REASONS = {
     "MISSING COLUMNS": "too few columns",
     "TOO MANY COLUMNS": "too many columns",
@@ -67,6 +69,21 @@ def read_rows(
     return RawRows(engine.table(name), tuple(columns), files)
 
 
+def unreadable(files: InputFiles, error: Exception) -> Exception:
+    """The error of files that the engine cannot read, in one sentence.
+
+    Args:
+      files: that it was reading.
+      error: one of `UNREADABLE_FILES`; itself, if what is missing is room.
+    """
+    if lacks_room(error):
+        return error
+    return ValueError(
+        f"Cannot read {files.title} ({files.listed()}): {told(error)} Expected: whole files of "
+        f"format {files.format}. They are damaged, or of another kind; write them again."
+    )
+
+
 def drop_rows(engine: Backend, name: str) -> None:
     """Removes what `read_rows` made in the engine, to give its disk back."""
     made = engine.raw_sql(f"""
@@ -85,15 +102,16 @@ def _read_csv(
     same_header: dict[tuple[str, ...], list[pathlib.Path]] = {}
     for path in files.paths:
         header = read_header(path, separator)
-        check_distinct(header, files.place(path))
+        check_names(header, files.place(path), _RESERVED)
         check_needed(header, needed or (), files.place(path))
         same_header.setdefault(header, []).append(path)
     columns = list(dict.fromkeys(column for header in same_header for column in header))
-    check_distinct(columns, files.title)
+    check_names(columns, files.title, _RESERVED)
     _create(engine, name, columns)
     options = f"header=true, delim='{separator}', quote='\"', escape='\"', strict_mode=true"
     for header, paths in same_header.items():
-        _insert_csv(engine, name, files, paths, header, options)
+        places = [_place(columns.index(column)) for column in header]
+        _insert_csv(engine, name, files, paths, places, options)
     _number_rows(engine, name, files, columns, header_lines=1)
     return columns
 
@@ -106,7 +124,7 @@ def _read_json(
     _create(engine, lines, ["line"])
     # A control character never stands in a line of JSON.
     options = "header=false, delim='\x01', quote='', escape='', comment='', strict_mode=false"
-    _insert_csv(engine, lines, files, files.paths, ["line"], options)
+    _insert_csv(engine, lines, files, files.paths, [_place(0)], options)
     _number_rows(engine, lines, files, ["line"], header_lines=0)
 
     is_object = "json_valid(line) AND json_type(line) = 'OBJECT'"
@@ -114,8 +132,8 @@ def _read_json(
     keys = engine.raw_sql(f"SELECT DISTINCT unnest(json_keys(object)) FROM ({checked})").fetchall()
     found = sorted(key for (key,) in keys)
     if needed is None:
-        check_distinct(found, files.title)
         needed = found
+    check_names(needed, files.title, _RESERVED)
     check_needed(found, needed, files.title)
     fields = json.dumps(dict.fromkeys(needed, "JSON"))
     engine.raw_sql(f"""
@@ -136,18 +154,21 @@ def _read_parquet(
     for path in files.paths:
         try:
             found = pq.read_schema(path).names
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise ValueError(
                 f"{path} is not a Parquet file, or damaged. Received: {error} Expected: a whole "
                 "Parquet file; fetch it again, or mend its name."
             ) from error
+        # The engine counts rows in a column of this name.
+        check_names(found, files.place(path), {*_RESERVED, "file_row_number"})
         check_needed(found, needed or (), files.place(path))
         columns |= dict.fromkeys(found)
-    check_distinct(columns, files.title)
+    check_names(columns, files.title, _RESERVED)
+    rows = ", ".join(f"rows.{_quoted(column)}" for column in columns)
     order = ", ".join(f"({_text(path)}, {i})" for i, path in enumerate(files.paths))
     engine.raw_sql(f"""
         CREATE OR REPLACE VIEW {_quoted(name)} AS
-        SELECT {_names(columns)}, files.index AS {FILE}, file_row_number + 1 AS {NUMBER},
+        SELECT {rows}, files.index AS {FILE}, rows.file_row_number + 1 AS {NUMBER},
           NULL::VARCHAR AS {TEXT}, NULL::VARCHAR AS {UNREADABLE}
         FROM read_parquet({_list(files.paths)}, union_by_name=true, filename={_text(FILE)},
           file_row_number=true, hive_partitioning=false) AS rows
@@ -157,7 +178,9 @@ def _read_parquet(
 
 
 def _create(engine: Backend, name: str, columns: Sequence[str]) -> None:
-    types = ", ".join(f"{_quoted(column)} VARCHAR" for column in [*columns, FILE])
+    # Columns are numbered until they are read: no name of a log clashes with one used here.
+    places = [_place(index) for index in range(len(columns))]
+    types = ", ".join(f"{column} VARCHAR" for column in [*places, FILE])
     for suffix in ("errors", "scans"):
         engine.raw_sql(f"DROP TABLE IF EXISTS {_quoted(f'{name}_{suffix}')}")
     # Temporary tables are not compressed, which would cost more than all else that is done to text.
@@ -169,11 +192,11 @@ def _insert_csv(
     name: str,
     files: InputFiles,
     paths: Sequence[pathlib.Path],
-    columns: Sequence[str],
+    places: Sequence[str],
     options: str,
 ) -> None:
     """Appends rows in the order of the files, and rows that cannot be read to two tables beside."""
-    types = ", ".join(f"{_text(column)}: 'VARCHAR'" for column in columns)
+    types = ", ".join(f"{_text(place)}: 'VARCHAR'" for place in places)
     try:
         engine.raw_sql(f"""
             INSERT INTO {_quoted(f"{name}_read")} BY NAME
@@ -182,11 +205,8 @@ def _insert_csv(
               rejects_limit=0, rejects_table={_text(f"{name}_errors")},
               rejects_scan={_text(f"{name}_scans")})
         """)
-    except (duckdb.IOException, duckdb.InvalidInputException) as error:
-        raise ValueError(
-            f"Cannot read {files.title} ({files.listed()}). Received: {error} Expected: whole "
-            "files that may be read; look at their permissions, or fetch them again."
-        ) from error
+    except UNREADABLE_FILES as error:
+        raise unreadable(files, error) from error
 
 
 def _number_rows(
@@ -218,8 +238,9 @@ def _number_rows(
         ) JOIN (VALUES {order}) AS files(file_path, index) USING (file_path)
     """)
     (unread,) = engine.raw_sql(f"SELECT count(*) FROM {_quoted(f'{name}_unread')}").fetchone()
+    named = ", ".join(f"rows.{_place(i)}" for i in range(len(columns)))
     rows = f"""
-        SELECT {_names(columns)}, index AS {FILE}, rows.rowid - first AS place
+        SELECT {named}, index AS {FILE}, rows.rowid - first AS {NUMBER}
         FROM {_quoted(f"{name}_read")} AS rows JOIN (
           SELECT {FILE}, min(rowid) AS first FROM {_quoted(f"{name}_read")} GROUP BY {FILE}
         ) USING ({FILE}) JOIN (VALUES {order}) AS files({FILE}, index) USING ({FILE})
@@ -228,16 +249,17 @@ def _number_rows(
         SELECT {FILE}, {NUMBER} - skipped AS place, max(skipped) AS skipped
         FROM {_quoted(f"{name}_unread")} GROUP BY ALL
     """
-    numbered = f"SELECT *, place + 1 AS {NUMBER} FROM ({rows})"
+    numbered = f"SELECT * REPLACE ({NUMBER} + 1 AS {NUMBER}) FROM ({rows})"
     if unread:
         numbered = f"""
-            SELECT rows.*, rows.place + 1 + coalesce(skips.skipped, 0) AS {NUMBER}
+            SELECT rows.* REPLACE (rows.{NUMBER} + 1 + coalesce(skips.skipped, 0) AS {NUMBER})
             FROM ({rows}) AS rows ASOF LEFT JOIN ({skips}) AS skips
-              ON rows.{FILE} = skips.{FILE} AND rows.place >= skips.place
+              ON rows.{FILE} = skips.{FILE} AND rows.{NUMBER} >= skips.place
         """
+    renamed = ", ".join(f"{_place(i)} AS {_quoted(name)}" for i, name in enumerate(columns))
     engine.raw_sql(f"""
         CREATE OR REPLACE VIEW {_quoted(name)} AS
-        SELECT {_names(columns)}, {FILE}, {NUMBER}, NULL::VARCHAR AS {TEXT},
+        SELECT {renamed}, {FILE}, {NUMBER}, NULL::VARCHAR AS {TEXT},
           NULL::VARCHAR AS {UNREADABLE}
         FROM ({numbered})
         UNION ALL BY NAME
@@ -247,6 +269,11 @@ def _number_rows(
 
 def _names(columns: Iterable[str]) -> str:
     return ", ".join(_quoted(column) for column in columns)
+
+
+def _place(index: int) -> str:
+    """What the column of this place is called while files are read."""
+    return f"column{index}"
 
 
 def _quoted(name: str) -> str:

@@ -158,8 +158,8 @@ def _same_kind(directory: pathlib.Path, paths: list[pathlib.Path], title: str) -
     if len(extensions) > 1:
         received = _listed(f"{name} ({extension})" for extension, name in extensions.items())
         raise ValueError(
-            f"All files of {title} must be of one kind. Received: {received}. Narrow the glob, or "
-            "`files` under [input] of the spec."
+            f"All files of {title} must be of one kind. Received: {received}. Expected: files of "
+            "one kind. Narrow the glob, or `files` under [input] of the spec."
         )
     return InputFiles(directory, tuple(paths), next(iter(extensions)), title)
 

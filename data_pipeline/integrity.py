@@ -66,10 +66,12 @@ def read_errors(directory: str | pathlib.Path) -> Iterator[None]:
     """Names the damaged shard when reading fails inside, e.g. around `fit` or `evaluate`.
 
     TensorFlow reports damage without the file's name. Only then the shards are read again, one
-    after the other, up to the first damaged record.
+    after the other, up to the first damaged record. Records that are whole and hold something else
+    fail where they are parsed or counted, with an error that a model may raise too: it is passed on
+    where every shard has the checksum of its manifest.
 
     Raises:
-      ShardError: instead of `tf.errors.DataLossError`.
+      ShardError: instead of `tf.errors.DataLossError`, and of others that damaged shards cause.
     """
     try:
         yield
@@ -83,6 +85,17 @@ def read_errors(directory: str | pathlib.Path) -> Iterator[None]:
             f"Reading {directory} failed, but every shard could be read when it was tried again. "
             f"Received: {error.message}. Expected: files that stay the same; check the disk."
         ) from error
+    # TensorFlow quotes records that it cannot parse, and fails to decode its own message.
+    except (
+        tf.errors.InvalidArgumentError,
+        tf.errors.FailedPreconditionError,
+        UnicodeDecodeError,
+    ) as error:
+        try:
+            verify(directory)
+        except ShardError as damage:
+            raise damage from error
+        raise
 
 
 def find_damage(path: str | pathlib.Path) -> str | None:

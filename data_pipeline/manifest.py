@@ -8,6 +8,8 @@ import os
 import pathlib
 from typing import Literal, get_args
 
+from clsd_tf.names import is_file_name
+
 Layout = Literal["columnar", "row"]
 _FILE = "manifest.json"
 
@@ -33,6 +35,15 @@ class ShardInfo:
     rows: int
     bytes: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        if not is_file_name(self.file) or self.split not in ("train", "valid", "test"):
+            raise ValueError(
+                f"A shard is a file beside its manifest. Received: {self.file!r} of split "
+                f"{self.split!r}."
+            )
+        for name in ("rows", "bytes"):
+            _require_count(f"{name} of {self.file}", getattr(self, name), 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +78,7 @@ class Manifest:
                 f"Unknown shard layout. Received: {self.layout!r}. Expected one of: "
                 f"{', '.join(get_args(Layout))}."
             )
+        _require_count("block_rows", self.block_rows, 1)
 
     @classmethod
     def load(cls, directory: str | pathlib.Path) -> Manifest:
@@ -91,11 +103,17 @@ class Manifest:
             raw = json.loads(path.read_text(encoding="utf-8"))
             shards = tuple(ShardInfo(**shard) for shard in raw.pop("shards"))
             source = tuple(raw.pop("source", ()))
-            return cls(shards=shards, source=source, **raw)
+            manifest = cls(shards=shards, source=source, **raw)
+            written = dict.fromkeys(manifest.rows, 0)
+            for shard in shards:
+                written[shard.split] += shard.rows
+            if written != manifest.rows:
+                raise ValueError(f"splits of {manifest.rows} rows with shards of {written}")
+            return manifest
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ShardError(
-                f"{path} is not a manifest of this version. Received: {error}. Prepare the log "
-                "again with `--overwrite`."
+                f"{path} is damaged, or no manifest of this version. Received: {error}. Prepare "
+                "the log again with `--overwrite`."
             ) from error
 
     def save(self, directory: str | pathlib.Path) -> pathlib.Path:
@@ -110,6 +128,11 @@ class Manifest:
         """The shards of `split`, none if it has no rows. Raises ValueError if there is no split."""
         if split not in self.rows:
             raise ValueError(
-                f"Unknown split. Received: {split!r}. The data set has: {', '.join(self.rows)}."
+                f"Unknown split. Received: {split!r}. Expected one of: {', '.join(self.rows)}."
             )
         return tuple(shard for shard in self.shards if shard.split == split)
+
+
+def _require_count(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be an integer >= {least}. Received: {value!r}.")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import ibis.expr.types as ir
-from ibis.backends.duckdb import Backend
+from ibis.backends import BaseBackend
 
 from clsd_tf.features import ClickLogSpec
 
@@ -32,7 +32,7 @@ class NoisyLog:
       seed: of what is drawn.
     """
 
-    engine: Backend
+    engine: BaseBackend
     spec: ClickLogSpec
     group_names: Sequence[str]
     seed: int

@@ -8,17 +8,18 @@ import importlib.metadata
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import duckdb
+from ibis.backends import BaseBackend
 from ibis.backends.duckdb import Backend
 
-from clsd_tf.spec import parse_spec
+from clsd_tf.spec import parse_spec, read_spec_text
 from data_pipeline.cli import write_json
 from data_pipeline.data_set import WriteOptions, write_data_set
 from data_pipeline.datasets import spec_path
 from data_pipeline.directories import whole_directory
-from data_pipeline.engines import open_engine
+from data_pipeline.engines import open_engine, open_spark, told
 from data_pipeline.kept_tables import check_source
 from data_pipeline.loading import load_impressions
 from data_pipeline.manifest import Manifest
@@ -44,6 +45,8 @@ class ReadOptions:
       last_day: as text; rows of later days are left out.
       threads: of the engine; None: all processors.
       memory_limit: of the engine, such as "8GB"; None: its default.
+      engine: "duckdb", or "spark" for all that comes after reading and checking the files.
+      spark_master: where Spark runs.
     """
 
     max_bad_fraction: float = 0.01
@@ -51,11 +54,14 @@ class ReadOptions:
     last_day: str | None = None
     threads: int | None = None
     memory_limit: str | None = None
+    engine: str = "duckdb"
+    spark_master: str = "local[*]"
 
     def decisive(self) -> dict[str, object]:
-        """What decides which rows are read; threads and memory change no byte."""
+        """What decides which rows are read; who computes, and with what, changes no byte."""
         options = dataclasses.asdict(self)
-        return {n: v for n, v in options.items() if n not in ("threads", "memory_limit")}
+        others = ("threads", "memory_limit", "engine", "spark_master")
+        return {n: v for n, v in options.items() if n not in others}
 
 
 def prepare(
@@ -66,6 +72,7 @@ def prepare(
     write: WriteOptions,
     *,
     overwrite: bool = False,
+    before_shown: Callable[[pathlib.Path, dict[str, object]], None] | None = None,
 ) -> dict[str, object]:
     """Prepares the log in `inputs` and returns what `stats.json` says.
 
@@ -76,6 +83,8 @@ def prepare(
       read: which rows.
       write: how.
       overwrite: whether a data set in `output_dir` is replaced.
+      before_shown: called with the directory that will take the place of `output_dir` and what is
+        returned, for what has to appear along with it.
 
     Raises:
       FileExistsError: something stands in `output_dir`.
@@ -86,16 +95,16 @@ def prepare(
     `<output_dir>.quarantine.parquet`.
     """
     path = spec_path(spec)
-    text = path.read_text(encoding="utf-8")
+    text = read_spec_text(path)
     log = parse_spec(text, source=str(path))
     if write.encoding_from is not None:
         check_source(log, write.encoding_from)
     place = pathlib.Path(output_dir).absolute()
     with whole_directory(place, mark=_MARK, overwrite=overwrite) as directory:
-        with _engine(directory / "engine", read) as engine:
+        with _engines(directory / "engine", read) as (reader, engine):
             with steps() as begin:
                 loaded = load_impressions(
-                    engine,
+                    reader,
                     log,
                     inputs,
                     directory,
@@ -104,18 +113,20 @@ def prepare(
                     last_day=read.last_day,
                     failed_quarantine=place.with_name(f"{place.name}.quarantine.parquet"),
                     progress=begin,
+                    into=engine,
                 )
             written = write_data_set(engine, loaded.impressions, log, directory, write)
         (directory / "spec.toml").write_text(text, encoding="utf-8")
         write_schema(log, directory)
         statistics = {
             "name": log.name,
-            "rows_read": loaded.rows_read,
-            "duplicates": loaded.duplicates,
+            **dataclasses.asdict(loaded.counts),
             "quarantined": loaded.quarantined,
             **written.statistics,
         }
         write_json(directory / "stats.json", statistics)
+        if before_shown is not None:
+            before_shown(directory, statistics)
         Manifest(
             name=log.name,
             layout=write.layout,
@@ -135,16 +146,24 @@ def prepare(
 
 
 @contextlib.contextmanager
-def _engine(directory: pathlib.Path, read: ReadOptions) -> Iterator[Backend]:
-    """An engine whose files are removed with it, and whose lack of room is an expected error."""
-    engine = open_engine(directory, threads=read.threads, memory_limit=read.memory_limit)
+def _engines(directory: pathlib.Path, read: ReadOptions) -> Iterator[tuple[Backend, BaseBackend]]:
+    """The engine that reads files and the one that does the rest, often the same.
+
+    Their files are removed with them, and a lack of room is an expected error.
+    """
+    reader = open_engine(directory, threads=read.threads, memory_limit=read.memory_limit)
+    engine: BaseBackend = reader
     try:
-        yield engine
-    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+        if read.engine == "spark":
+            engine = open_spark(directory / "spark", read.spark_master)
+        yield reader, engine
+    except (duckdb.OutOfMemoryException, duckdb.IOException, duckdb.TransactionException) as error:
         raise EngineError(
-            f"The engine lacks room. Received: {error} Expected: enough memory and disk beside the "
-            "output directory. Give another --memory_limit, fewer --threads, or another disk."
+            f"The engine lacks room. Received: {told(error)} Expected: enough memory and disk "
+            "beside the output directory. Give another --memory_limit, fewer --threads, or another "
+            "disk."
         ) from error
     finally:
-        engine.disconnect()
+        for opened in {id(e): e for e in (engine, reader)}.values():
+            opened.disconnect()
         shutil.rmtree(directory, ignore_errors=True)

@@ -9,6 +9,8 @@ python -m data_pipeline.prepare --spec=kuairand --input=KuaiRand-Pure/data --ove
     --output_dir=clickbait --noise=items:.1:.4
 python -m data_pipeline.prepare --spec=next_day.toml --input='logs/2022-05-15.parquet' \
     --output_dir=next_day --encoding_from=prepared
+python -m data_pipeline.prepare --spec=my_log.toml --input='logs/*.parquet' \
+    --output_dir=/shared/prepared --engine=spark --spark_master=spark://host:7077
 
 The spec names the columns of the log once (see `clsd_tf.features`). Rows that cannot be used go to
 `quarantine/` with a reason. The directory appears when it is whole. Then: `clsd-train`.
@@ -18,14 +20,16 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import sys
 import time
 
 from absl import flags
 
-from data_pipeline.cli import load_tensorflow, run_main, write_results
+from data_pipeline.cli import load_tensorflow, run_main, write_json
 from data_pipeline.noise_base import NoiseError
 from data_pipeline.noise_kinds import noise_forms, parse_noise
 
+_RESULTS = "results.json"
 _SPEC = flags.DEFINE_string("spec", None, "A spec's path, or the name of a ready one (kuairand).")
 _INPUT = flags.DEFINE_string(
     "input", None, "A file, a glob in quotes, or a directory in which the spec names the files."
@@ -73,6 +77,16 @@ _THREADS = flags.DEFINE_integer("threads", None, "Of the engine; by default all 
 _MEMORY_LIMIT = flags.DEFINE_string(
     "memory_limit", None, "Of the engine, such as 8GB; what needs more goes to disk."
 )
+_ENGINE = flags.DEFINE_enum(
+    "engine",
+    "duckdb",
+    ["duckdb", "spark"],
+    "What computes. spark: the files are read and checked by DuckDB all the same; what needs all "
+    "rows at once, joins, duplicates, histories, vocabularies and order, is done by Spark.",
+)
+_SPARK_MASTER = flags.DEFINE_string(
+    "spark_master", "local[*]", "Where Spark runs, with --engine=spark; it sees output_dir."
+)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a data set in output_dir.")
 flags.mark_flags_as_required(["spec", "input", "output_dir"])
 
@@ -103,6 +117,7 @@ def _is_one_kind(values: dict[str, object]) -> bool:
 def main(argv: list[str]) -> None:
     """Prepares by the flags."""
     del argv
+    _check_places()
     load_tensorflow()
     from data_pipeline.data_set import WriteOptions
     from data_pipeline.preparation import ReadOptions, prepare
@@ -113,6 +128,8 @@ def main(argv: list[str]) -> None:
         last_day=_LAST_DAY.value,
         threads=_THREADS.value,
         memory_limit=_MEMORY_LIMIT.value,
+        engine=_ENGINE.value,
+        spark_master=_SPARK_MASTER.value,
     )
     write = WriteOptions(
         layout=_LAYOUT.value,
@@ -127,17 +144,45 @@ def main(argv: list[str]) -> None:
     )
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
     started = time.monotonic()
-    statistics = prepare(
-        _SPEC.value, _INPUT.value, output_dir, read, write, overwrite=_OVERWRITE.value
-    )
     config = {
         "spec": _SPEC.value,
         "input": _INPUT.value,
         **dataclasses.asdict(read),
         **dataclasses.asdict(write),
     }
-    metrics = {"seconds": time.monotonic() - started, **statistics}
-    write_results(output_dir / "results.json", config=config, metrics=metrics)
+
+    def add_results(directory: pathlib.Path, statistics: dict[str, object]) -> None:
+        metrics = {"seconds": time.monotonic() - started, **statistics}
+        results = {"command": sys.orig_argv, "config": config, "metrics": metrics}
+        write_json(directory / _RESULTS, results)
+
+    prepare(
+        _SPEC.value,
+        _INPUT.value,
+        output_dir,
+        read,
+        write,
+        overwrite=_OVERWRITE.value,
+        before_shown=add_results,
+    )
+    print(output_dir / _RESULTS, flush=True)
+
+
+def _check_places() -> None:
+    """Finds mistakes that need no TensorFlow, whose import takes seconds."""
+    from clsd_tf.spec import read_spec
+    from data_pipeline.datasets import spec_path
+    from data_pipeline.directories import check_free
+    from data_pipeline.input_files import find_log
+
+    log = read_spec(spec_path(_SPEC.value))
+    find_log(_INPUT.value, log.input.files, [table.file for table in log.tables.values()])
+    check_free(_OUTPUT_DIR.value, mark="manifest.json", overwrite=_OVERWRITE.value)
+    if _GROW_VOCABULARY.value and not _ENCODING_FROM.value:
+        raise ValueError(
+            "Vocabularies grow from those of an earlier data set. Received: --grow_vocabulary "
+            "without --encoding_from. Expected: both; a new data set learns all of its tokens."
+        )
 
 
 def cli() -> None:

@@ -6,7 +6,7 @@ import csv
 import difflib
 import gzip
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 
 def read_header(path: pathlib.Path, separator: str) -> tuple[str, ...]:
@@ -47,14 +47,31 @@ def check_needed(found: Iterable[str], needed: Sequence[str], where: str) -> Non
     )
 
 
-def check_distinct(columns: Iterable[str], what: str) -> None:
-    """Raises ValueError for two names that the engine, which ignores case, takes for one."""
+def check_names(columns: Iterable[str], what: str, reserved: Collection[str]) -> None:
+    """Raises ValueError for names that cannot be told apart, or that cannot be used.
+
+    Args:
+      columns: their names; the engine does not tell names apart by case alone.
+      what: that has the columns, for the message.
+      reserved: names that are used for other things.
+    """
     seen: dict[str, str] = {}
     for column in columns:
         if (key := column.lower()) in seen:
             raise ValueError(
                 f"Names of columns must differ by more than case. Received: '{seen[key]}' and "
                 f"'{column}' in {what}. Expected: one of them; rename the other in the file."
+            )
+        if key in reserved:
+            raise ValueError(
+                f"{_begin(what)} has a column with a name that is taken. Received: '{column}'. "
+                "Expected: another name; rename the column in the file."
+            )
+        if "\0" in column:
+            raise ValueError(
+                f"{_begin(what)} has a column with a NUL byte in its name. Received: "
+                f"{column[:40]!r}. Expected: text in UTF-8; the file is damaged, or of another "
+                "encoding."
             )
         seen[key] = column
 

@@ -226,7 +226,7 @@ def _select(
         if unknown := [name for name in names if name not in known]:
             raise ValueError(
                 f"`{argument}` names what the shards do not hold there. Received: "
-                f"{', '.join(unknown)}. They hold: {', '.join(known)}."
+                f"{', '.join(unknown)}. Expected some of: {', '.join(known)}."
             )
     names = {*wanted, *extra_columns, LABEL, WEIGHT, GROUP, USER}
     return [feature for feature in shard_features(spec) if feature.name in names]

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from clsd_tf.names import is_file_name
 from data_pipeline.manifest import ShardInfo
 from data_pipeline.shards import checksum
 
@@ -43,6 +44,10 @@ class ScoreFile:
     rows: int
     sha256: str
 
+    def __post_init__(self) -> None:
+        if not is_file_name(self.file):
+            raise ValueError(f"A file of scores lies beside scores.json. Received: {self.file!r}.")
+
 
 @dataclasses.dataclass(frozen=True)
 class ScoreManifest:
@@ -69,7 +74,7 @@ class ScoreManifest:
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
             return cls(raw["model"], tuple(ScoreFile(**entry) for entry in raw["files"]))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ScoreError(
                 f"{path} is not a list of scores of this version. Received: {error}. Remove the "
                 "directory and score the data set again with `clsd-score`."

@@ -10,14 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-from clsd_tf import ClickConfidenceModel, Encoder, combine
+from clsd_tf import ClickConfidenceModel, Encoder
 from clsd_tf.batches import Features, logits_of
+from clsd_tf.confidence import combine
 from clsd_tf.features import GROUP, ROW, ColumnSpec
 from clsd_tf.losses import click_weights
 from data_pipeline.manifest import Manifest
 from data_pipeline.progress import progress
 from data_pipeline.reader import make_dataset
 from data_pipeline.shards import keys_path
+from experiments.confidence_sidecars import SidecarWriter
 from experiments.id_names import id_names
 from experiments.runs import Run, TrainConfig
 from experiments.training import load_taught
@@ -47,17 +49,18 @@ def confidences_path(directory: str | pathlib.Path, split: str) -> pathlib.Path:
 def write_confidences(
     run: Run, config: TrainConfig, split: str, directory: pathlib.Path
 ) -> pathlib.Path:
-    """Writes one row for each click of a split, in the order of its shards.
+    """Writes one row for each click of a split, in the order of its shards, as Parquet.
 
     Columns: `_row` (identifies the impression of the prepared log), the raw user id, item id and
     timestamp, `_day`, `group` (its name), the columns of `TOLD`, and each scalar categorical
-    feature, as text where its ids are names.
+    feature, as text where its ids are names. The columns of `TOLD` go into TFRecord files as well,
+    one for each shard (`experiments.confidence_sidecars`).
 
     Args:
       run: a finished one, of a method with a confidence function.
       config: of the run.
       split: of its data set.
-      directory: where `<split>.parquet` goes.
+      directory: where `<split>.parquet` and `<shard>.confidences.tfrecord` go.
 
     Returns:
       The path of the file.
@@ -77,12 +80,15 @@ def write_confidences(
     kept |= {column.name: [] for column in columns}
     told_of = tf.function(lambda features: _told(model, features), reduce_retracing=True)
     rows = manifest.rows[split]
+    sidecars = SidecarWriter(manifest, split, directory)
     with progress(f"Confidence of the clicks in {rows:,} rows of {split}", rows) as advance:
         for features, label, _ in dataset:
             clicked = label.numpy() == 1
             batch = {**features, **told_of(features)}
             for name, parts in kept.items():
                 parts.append(batch[name].numpy()[clicked])
+            told = {name: batch[name].numpy() for name in TOLD}
+            sidecars.add(told, batch[ROW].numpy(), clicked)
             advance(len(clicked))
     arrays = {name: np.concatenate(parts) for name, parts in kept.items()}
     keys = pa.concat_tables(

@@ -11,7 +11,7 @@ from clsd_tf import ClickConfidenceModel, Encoder, metrics
 from clsd_tf.features import GROUP, ROW, USER
 from data_pipeline.manifest import Manifest
 from data_pipeline.progress import progress
-from data_pipeline.reader import make_dataset
+from data_pipeline.reader import make_dataset, read_errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ def score_split(
     kept: dict[str, list[np.ndarray]] = {n: [] for n in ("_score", "_click", USER, GROUP, ROW)}
     kept |= {name: [] for name in signals}
     rows = Manifest.load(data_dir).rows.get(split, 0)
-    with progress(f"Scoring {rows:,} rows of {split}", rows) as advance:
+    with read_errors(data_dir), progress(f"Scoring {rows:,} rows of {split}", rows) as advance:
         for features, label, _ in dataset:
             # A model that is judged by a signal does not get to see it.
             scores = model.predict_on_batch({name: features[name] for name in inputs})

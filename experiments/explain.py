@@ -74,7 +74,10 @@ def explain(run: Run, config: TrainConfig, strategy: str = "default") -> str:
     check_confidence(config, encoder)
     rows = Manifest.load(config.data_dir).rows
     if not rows.get("train"):
-        raise ValueError(f"{config.data_dir} has no training rows. Prepare it with other days.")
+        raise ValueError(
+            f"There is nothing to train on. Received: 0 training rows in {config.data_dir}. "
+            "Expected: some; prepare the log with other days."
+        )
 
     def steps_of(fold: tuple[int, int] | None) -> int:
         return steps_per_epoch(config.data_dir, "train", config.batch_size, without_fold=fold)

@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf import Encoder, combine
+from clsd_tf import Encoder
 from clsd_tf.batches import Features, logits_of
+from clsd_tf.confidence import combine
 from clsd_tf.features import GROUP, ROW, TEACHER_LOGIT, USER
 from data_pipeline.cli import write_json
 from data_pipeline.reader import make_dataset
@@ -28,7 +29,7 @@ from experiments.corrections import as_served
 from experiments.evaluation import ScoredSplit, score_split
 from experiments.fits import FitCache, teacher_config, trained_config
 from experiments.models import load_model
-from experiments.runs import Run, TrainConfig
+from experiments.runs import Run, TrainConfig, trust
 from experiments.training import load_taught, train_run
 
 _CHECKPOINT_STEPS = 1000
@@ -93,6 +94,7 @@ class Fitter:
 
     def _trained(self, config: TrainConfig) -> Run:
         config = trained_config(config)
+        trust(config.backbone)
         run = self._cache.run(config)
         if run.is_finished:
             return run

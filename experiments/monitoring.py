@@ -95,11 +95,18 @@ class StepSummaries(keras.callbacks.Callback):
         self._group_names = group_names
         self._step = done
         self._every = every
+        self._in_epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: _Logs = None) -> None:
+        """Batches are counted by Keras within an epoch."""
+        self._in_epoch = 0
 
     def on_train_batch_end(self, batch: int, logs: _Logs = None) -> None:
-        """Writes training scalars."""
-        self._step += 1
-        if self._step % self._every == 0:
+        """Writes training scalars; one call may stand for several batches."""
+        before = self._step
+        self._step += batch + 1 - self._in_epoch
+        self._in_epoch = batch + 1
+        if self._step // self._every > before // self._every:
             self._write({f"train/{name}": value for name, value in logs.items()})
 
     def on_epoch_end(self, epoch: int, logs: _Logs = None) -> None:

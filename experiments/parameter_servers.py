@@ -10,6 +10,7 @@ batches are finished.
 from __future__ import annotations
 
 import collections
+import socket
 import time
 from collections.abc import Callable, Sequence
 
@@ -23,6 +24,7 @@ from experiments.cluster import Cluster
 # Batches that are handed out and not finished, for each worker: one is trained on, others travel.
 _IN_FLIGHT = 3
 _POLL_SECONDS = 0.5
+_LEAVE_SECONDS = 120.0
 
 Logs = dict[str, float]
 
@@ -41,12 +43,21 @@ def connect(cluster: Cluster, *, min_shard_bytes: int) -> tf.distribute.Paramete
 
 
 def serve(cluster: Cluster, is_over: Callable[[], bool]) -> None:
-    """Works for the chief, as a worker or a server of parameters, until the run is over."""
+    """Works for the chief, as a worker or a server of parameters, until the run is over.
+
+    Args:
+      cluster: of this process.
+      is_over: whether the chief has written its results.
+    """
     resolver = _resolver(cluster)
     server = tf.distribute.Server(
         resolver.cluster_spec(), job_name=cluster.task, task_index=cluster.index, protocol="grpc"
     )
     while not is_over():
+        time.sleep(_POLL_SECONDS)
+    # A chief that misses somebody while it is leaving waits for them to come back.
+    stop = time.monotonic() + _LEAVE_SECONDS
+    while time.monotonic() < stop and _answers(cluster.addresses["chief"][0]):
         time.sleep(_POLL_SECONDS)
     del server
 
@@ -112,7 +123,9 @@ class Workers:
         if name not in self._steps:
             step, strategy = getattr(self._model, name), self._model.distribute_strategy
             self._steps[name] = tf.function(
-                lambda *batch: strategy.run(step, (batch,)), input_signature=rows.element_spec
+                lambda *batch: strategy.run(step, (batch,)),
+                input_signature=rows.element_spec,
+                autograph=False,
             )
         return self._steps[name]
 
@@ -125,6 +138,15 @@ class Workers:
             handed_out.append(self._coordinator.schedule(step, args=next(batches)))
         self._coordinator.join()
         return {name: float(value) for name, value in handed_out[-1].fetch().items()}
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def _resolver(cluster: Cluster) -> tf.distribute.cluster_resolver.ClusterResolver:

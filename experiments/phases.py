@@ -8,7 +8,8 @@ import pathlib
 
 import tensorflow as tf
 
-from clsd_tf import ClickConfidenceModel, ScoredClicks
+from clsd_tf import ClickConfidenceModel
+from clsd_tf.progressive import ScoredClicks
 from data_pipeline.cli import write_json
 from data_pipeline.manifest import Manifest
 from data_pipeline.reader import make_dataset

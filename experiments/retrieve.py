@@ -56,7 +56,10 @@ def main(argv: list[str]) -> None:
     del argv
     output = pathlib.Path(_OUTPUT_DIR.value)
     if (output / "index").exists():
-        raise ValueError(f"{output} holds an index already. Choose another --output_dir.")
+        raise ValueError(
+            f"There is an index already. Received: --output_dir={output}. Expected: a folder "
+            "without one; choose another."
+        )
     scorer_run = finished_run(_SCORER.value, _DATA_DIR.value) if _SCORER.value else None
     _require_confidence(scorer_run)
 

@@ -6,6 +6,7 @@ import dataclasses
 import filecmp
 import hashlib
 import json
+import os
 import pathlib
 import shutil
 
@@ -15,6 +16,7 @@ from data_pipeline.cli import write_json
 from data_pipeline.manifest import Manifest
 
 _CONFIG, _RESULTS, _SPEC = "config.json", "results.json", "spec.toml"
+_TRUSTED_MODULES = "CLSD_TRUSTED_MODULES"
 # Its presence says that a phase is done.
 PHASE_RESULT = "phase.json"
 # Where a teacher comes from.
@@ -125,6 +127,29 @@ class TrainConfig:
         return {n: (mine[n], theirs[n]) for n in sorted(names) if mine[n] != theirs[n]}
 
 
+_trusted: set[str] = set()
+
+
+def trust(backbone: str) -> None:
+    """Allows runs that are read from now on to name this backbone: its user has named it here."""
+    _trusted.add(backbone.partition(":")[0])
+
+
+def require_trusted(backbone: str, path: pathlib.Path) -> None:
+    """Raises ValueError where a run names code that is neither this package's nor trusted.
+
+    A directory from elsewhere could otherwise have any module imported that lies on the path.
+    `CLSD_TRUSTED_MODULES` names further modules, with commas between them.
+    """
+    module, is_elsewhere, _ = backbone.partition(":")
+    trusted = _trusted | set(os.environ.get(_TRUSTED_MODULES, "").split(","))
+    if is_elsewhere and module not in trusted:
+        raise ValueError(
+            f"{path} names a backbone outside of this package. Received: {backbone!r}. If you "
+            f"trust the run, set {_TRUSTED_MODULES}={module}; the module is then imported."
+        )
+
+
 class Run:
     """Paths in the directory of a run.
 
@@ -152,20 +177,28 @@ class Run:
     def begin(self, config: TrainConfig, *, overwrite: bool) -> None:
         """Makes the directory, or checks that it is of the same run, which then goes on.
 
+        Who gives the config trusts the backbone that it names.
+
         Raises:
           ValueError: it is of another run, or no run at all.
         """
+        trust(config.backbone)
         path = self.directory / _CONFIG
         if overwrite and path.exists():
             shutil.rmtree(self.directory)
+        # What a process that was killed was writing.
+        pattern = "**/.*.tmp" if path.exists() else f".{_CONFIG}.*.tmp"
+        for left in self.directory.glob(pattern):
+            left.unlink()
         if path.exists():
             if differences := config.differences(self.config()):
                 listed = "; ".join(
                     f"{n}: now {a!r}, then {b!r}" for n, (a, b) in differences.items()
                 )
                 raise ValueError(
-                    f"{self.directory} holds a run with other options. Received: {listed}. Resume "
-                    "it with its own options, choose another --model_dir, or pass --overwrite."
+                    f"{self.directory} holds a run with other options. Received: {listed}. "
+                    "Expected: the same. Resume it with its own options, choose another "
+                    "--model_dir, or pass --overwrite."
                 )
         elif self.directory.exists() and any(self.directory.iterdir()):
             raise ValueError(
@@ -180,7 +213,8 @@ class Run:
         """What the run was asked to do.
 
         Raises:
-          ValueError: the directory holds no run of this version.
+          ValueError: the directory holds no run of this version, or names code that nobody here
+            has named (`require_trusted`).
         """
         path = self.directory / _CONFIG
         if not path.exists():
@@ -189,12 +223,14 @@ class Run:
                 "Expected: a --model_dir of `clsd-train`."
             )
         try:
-            return TrainConfig(**json.loads(path.read_text(encoding="utf-8")))
+            config = TrainConfig(**json.loads(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} is not a config of this version. Received: {error}. Expected: a run of "
                 "this version; train it again with --overwrite."
             ) from error
+        require_trusted(config.backbone, path)
+        return config
 
     def require_continuable(self, config: TrainConfig) -> None:
         """Raises ValueError unless a run of `config` can go on from this one."""

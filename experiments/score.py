@@ -10,7 +10,8 @@ Writes the logit of every row beside the shards, one file a shard, in <model_dir
 that was interrupted goes on with the next shard when the same command is given again.
 
 Of a run with a confidence function it also writes what its student was told of each click, one row
-a click: <model_dir>/scores/confidences/<split>.parquet (docs/confidences.md).
+a click, and the same beside the shards: <model_dir>/scores/confidences/<split>.parquet and
+<shard>.confidences.tfrecord (docs/confidences.md).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import time
 from absl import flags
 
 from data_pipeline.cli import load_tensorflow, run_main, write_results
+from data_pipeline.directories import only_writer
 from experiments.runs import finished_run
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Directory of a finished run (`clsd-train`).")
@@ -46,17 +48,19 @@ def main(argv: list[str]) -> None:
     load_tensorflow()
     import tensorflow as tf
 
+    from data_pipeline.reader import read_errors
     from experiments.click_confidences import has_confidence, write_confidences
     from experiments.scoring import score_with
 
     tf.get_logger().setLevel("ERROR")  # it warns of optimizers, which nothing here needs
     started = time.monotonic()
-    scores = score_with(run, config, ["student"], _SPLITS.value, output, data_dir)
-    config = dataclasses.replace(config, data_dir=data_dir)
-    confidences = []
-    if has_confidence(config):
-        for split in _SPLITS.value:
-            confidences.append(write_confidences(run, config, split, output / "confidences"))
+    with only_writer(output), read_errors(data_dir):
+        scores = score_with(run, config, ["student"], _SPLITS.value, output, data_dir)
+        config = dataclasses.replace(config, data_dir=data_dir)
+        confidences = []
+        if has_confidence(config):
+            for split in _SPLITS.value:
+                confidences.append(write_confidences(run, config, split, output / "confidences"))
     write_results(
         output / "results.json",
         config={

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from clsd_tf import ClickConfidenceModel
 from clsd_tf.batches import Features, logits_of
+from data_pipeline.integrity import read_errors
 from data_pipeline.manifest import Manifest
 from data_pipeline.progress import progress
 from data_pipeline.scores import ScoreManifest
@@ -41,7 +42,10 @@ def score_with(
     model = hashlib.sha256("".join(map(checksum, files)).encode()).hexdigest()
     scorers = [_scorer(load_model(run, config, part=part)) for part in parts]
     rows = sum(Manifest.load(data_dir).rows[split] for split in splits)
-    with progress(f"Scoring {rows:,} rows of {', '.join(splits)}", rows) as advance:
+    with (
+        progress(f"Scoring {rows:,} rows of {', '.join(splits)}", rows) as advance,
+        read_errors(data_dir),
+    ):
         return write_scores(data_dir, splits, output_dir, scorers, model=model, progress=advance)
 
 

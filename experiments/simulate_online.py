@@ -85,14 +85,8 @@ def main(argv: list[str]) -> None:
     del argv
     output = pathlib.Path(_OUTPUT_DIR.value)
     configs = {name: _config(name) for name in _ARMS.value}
-    load_tensorflow()
-    import tensorflow as tf
-
-    from experiments.online_report import plot, render, summarize
     from experiments.online_world import OnlineOptions
 
-    # TensorFlow takes many models in one process for one model that is traced again and again.
-    tf.get_logger().setLevel("ERROR")
     options = OnlineOptions(
         users=_USERS.value,
         items=_ITEMS.value,
@@ -108,6 +102,14 @@ def main(argv: list[str]) -> None:
         "retrain": _RETRAIN.value,
     }
     _begin(output, config)
+
+    load_tensorflow()
+    import tensorflow as tf
+
+    from experiments.online_report import plot, render, summarize
+
+    # TensorFlow takes many models in one process for one model that is traced again and again.
+    tf.get_logger().setLevel("ERROR")
     seeds = []
     with progress("Days of all arms", _SEEDS.value * (1 + _DAYS.value), "days") as advance:
         for seed in range(_SEEDS.value):

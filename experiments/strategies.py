@@ -133,8 +133,16 @@ def start(
       deterministic: whether the same run has the same result, bit by bit.
 
     Raises:
-      ValueError: there is no TPU at the address.
+      ValueError: there is no TPU at the address, or the strategy does not repeat.
     """
+    if deterministic and cluster.strategy == "parameter_server":
+        raise ValueError(
+            "Workers of parameter servers go their own pace, and no two runs are alike. Received: "
+            "--deterministic with --strategy=parameter_server. Leave one of them out."
+        )
+    if cluster.addresses:
+        # Variables on several machines are saved by a function that is traced for each checkpoint.
+        tf.get_logger().setLevel("ERROR")
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     strategies = {
@@ -163,10 +171,10 @@ def lost_processes() -> Iterator[None]:
     try:
         yield
     except lost as error:
-        cause = error.message.partition("\n")[0]
         raise RuntimeError(
-            f"Another process of the cluster is gone, or does not answer. Received: {cause}. Start "
-            "every process again with the same command: the run goes on from its last checkpoint."
+            "Another process of the cluster is gone, or does not answer. Received: "
+            f"{type(error).__name__}. Expected: all of its processes. Start every one again with "
+            "the same command: the run goes on from its last checkpoint. --v=1 tells more."
         ) from error
 
 

@@ -27,6 +27,7 @@ TensorBoard reads `<model_dir>/logs`; --explain writes nothing. Then: `clsd-eval
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -35,8 +36,9 @@ from collections.abc import Callable
 
 from absl import flags
 
-from clsd_tf.backbones import backbone_names
+from clsd_tf.backbones import backbone_names, check_backbone
 from data_pipeline.cli import load_tensorflow, run_main, write_results
+from data_pipeline.directories import only_writer
 from data_pipeline.progress import is_quiet
 from experiments.arms import ARMS, get_arm
 from experiments.cluster import STRATEGIES, Cluster
@@ -178,6 +180,11 @@ def main(argv: list[str]) -> None:
 
         print(explain(run, config, cluster.strategy))
         return
+    with only_writer(run.directory) if cluster.is_chief else contextlib.nullcontext():
+        _train(run, config, cluster)
+
+
+def _train(run: Run, config: TrainConfig, cluster: Cluster) -> None:
     is_over = is_new(run.results)
     if cluster.is_chief:
         run.begin(config, overwrite=_OVERWRITE.value)
@@ -244,6 +251,11 @@ def config_from_flags(cluster: Cluster) -> TrainConfig:
             "--num_folds is for --teacher=oof. Received: --num_folds with "
             f"--teacher={_TEACHER.value}. Expected: that teacher; else leave --num_folds out."
         )
+    # Before a directory is made that would hold the mistake.
+    check_backbone(_BACKBONE.value)
+    for other in (_TEACHER_DIR.value, _INIT_FROM.value):
+        if other is not None:
+            Run(other).require_finished()
     confidence_options = _json_object("confidence_options", _CONFIDENCE_OPTIONS.value)
     if arm.knows_rates and "rates" not in confidence_options:
         raise ValueError(

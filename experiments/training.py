@@ -17,7 +17,7 @@ from clsd_tf import (
 from clsd_tf.encoding import Encoder, copy_encoding
 from data_pipeline.manifest import Manifest
 from data_pipeline.progress import waiting
-from data_pipeline.reader import make_dataset, steps_per_epoch
+from data_pipeline.reader import make_dataset, read_errors, steps_per_epoch
 from experiments.arms import get_arm
 from experiments.learning_curve import FILE as CURVE
 from experiments.learning_curve import LearningCurve
@@ -64,6 +64,7 @@ def train_run(
       ValueError: the data set has no training rows, or no validation rows where confidence or
         calibration are fitted on them; or the teacher of `teacher_dir` does not fit.
       ScoreError: the scores of `scores_dir` are not those of the rows.
+      ShardError: a shard is damaged.
     """
     if config.init_from:
         Run(config.init_from).require_continuable(config)
@@ -83,7 +84,8 @@ def train_run(
             else:
                 with distribution.strategy.scope():
                     model = build_model(phase.config, encoder)
-                _fit(phase, model, encoder)
+                with read_errors(config.data_dir):
+                    _fit(phase, model, encoder)
         results[phase.name] = phase.result
 
     def finish_student(phase: Phase, taught_by: Sequence[str] | None) -> None:
@@ -94,7 +96,8 @@ def train_run(
             with distribution.strategy.scope():
                 objective = build_objective(config, encoder)
                 model = build_model(phase.config, encoder, teacher, objective)
-            _fit(phase, model, encoder)
+            with read_errors(config.data_dir):
+                _fit(phase, model, encoder)
         results[phase.name] = phase.result
 
     def phase_of(name: str, config: TrainConfig, **fields: object) -> Phase:

@@ -14,7 +14,7 @@ import pytest
 from absl import flags
 
 from tests import mains
-from tests.doc_blocks import PAGES, Block, blocks_of
+from tests.doc_blocks import DOCS, PAGES, Block, blocks_of
 from tests.doc_commands import Command, commands_in
 
 # Beginnings of lines of shell that run nothing of this project, and why they are not run here.
@@ -117,6 +117,12 @@ def test_links_and_pictures_are_there():
         for target in re.findall(r"\]\(([^)\s]+)\)", text):
             if not re.match(r"https?://|#", target):
                 assert (page.parent / target.partition("#")[0]).exists(), (page.name, target)
+
+
+def test_every_page_is_in_the_navigation_once():
+    listed = re.findall(r": ([\w/]+\.md)$", (mains.ROOT / "mkdocs.yml").read_text("utf-8"), re.M)
+    pages = [str(page.relative_to(DOCS)) for page in PAGES if page.is_relative_to(DOCS)]
+    assert sorted(listed) == sorted(pages)
 
 
 class TestCollection:

@@ -17,6 +17,7 @@ ANYTHING = "anything"
 FORMS_THAT_DIFFER = {
     "noise": "clsd-compare takes several worlds, the others plant one kind of noise",
     "noise_rates": "the same: a list of worlds, each with rates",
+    "judge": "clsd-retrieve judges by one satisfaction column, clsd-compare by several",
     "only": "a list of stages, or of environments",
 }
 

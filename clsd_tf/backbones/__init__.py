@@ -46,6 +46,15 @@ def register_backbone(name: str) -> Callable[[_Factory], _Factory]:
     return register
 
 
+def check_backbone(name: str) -> None:
+    """Raises ValueError unless `name` is a known backbone, or has the form of one's own."""
+    if ":" not in name and name not in backbone_names():
+        raise ValueError(
+            f"Unknown backbone. Received: {name!r}. Expected one of: "
+            f"{', '.join(backbone_names())}; or 'package.module:Class' for one of your own."
+        )
+
+
 def get_backbone(
     name: str, features: Sequence[ModelFeature], **kwargs: object
 ) -> keras.layers.Layer:
@@ -60,23 +69,31 @@ def get_backbone(
       A `tf_keras` layer that maps a dict of features to logits [batch].
 
     Raises:
-      ValueError: there is no such backbone.
+      ValueError: there is no such backbone, or it is no class of layers.
     """
     if ":" in name:
-        module, _, attribute = name.partition(":")
-        try:
-            factory = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(
-                f"Cannot import the backbone. Received: {name!r}: {error}. Expected: "
-                "package.module:Class, importable where the command runs."
-            ) from error
-        return factory(features, **kwargs)
-    if name not in backbone_names():
-        raise ValueError(
-            f"Unknown backbone. Received: {name!r}. Expected one of: "
-            f"{', '.join(backbone_names())}; or 'package.module:Class' for one of your own."
-        )
+        return _class_elsewhere(name)(features, **kwargs)
+    check_backbone(name)
     if name not in _REGISTRY:
         importlib.import_module(f"{__name__}.{name}")
     return _REGISTRY[name](features, **kwargs)
+
+
+def _class_elsewhere(name: str) -> Callable[..., keras.layers.Layer]:
+    """The class of "package.module:Class". Nothing but a class of layers is called."""
+    import tf_keras as keras
+
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"Cannot import the backbone. Received: {name!r}: {error}. Expected: "
+            "package.module:Class, importable where the command runs."
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, keras.layers.Layer)):
+        raise ValueError(
+            f"A backbone is a class of layers. Received: {name!r}, which is {found!r}. Expected: "
+            "package.module:Class, a subclass of `tf_keras.layers.Layer`."
+        )
+    return found

@@ -35,8 +35,8 @@ class Table:
     def __post_init__(self) -> None:
         if wrong := [row for row in self.rows if len(row) != len(self.columns)]:
             raise ValueError(
-                f"A row of the table '{self.caption}' has {len(wrong[0])} cells. Expected: "
-                f"{len(self.columns)}, one for each of {', '.join(self.columns)}."
+                f"A row of the table '{self.caption}' does not fit. Received: {len(wrong[0])} "
+                f"cells. Expected: {len(self.columns)}, one for each of {', '.join(self.columns)}."
             )
 
 

@@ -156,7 +156,10 @@ def summarize_clicks(
             f"SELECT count(*), quantile_cont(confidence, {LOW_SHARE}) FROM clicks"
         ).fetchone()
         if not total:
-            raise ValueError(f"{path} holds no clicks. Score a split that has some.")
+            raise ValueError(
+                f"{path} holds no clicks. Received: 0 rows. Expected: some; score a split that has "
+                "clicks."
+            )
         engine.execute(
             f"CREATE VIEW told AS SELECT *, (confidence <= {low!r})::DOUBLE AS is_low FROM clicks"
         )

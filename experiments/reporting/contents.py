@@ -74,8 +74,8 @@ def build_report(
     """
     if not Manifest.load(data_dir).rows.get(split):
         raise ValueError(
-            f"{data_dir} has no rows of the split '{split}'. Choose another --split, or prepare "
-            "the log with one."
+            f"There is nothing to report of the split '{split}'. Received: 0 rows in {data_dir}. "
+            "Expected: some; choose another --split, or prepare the log with one."
         )
     statistics = json.loads((pathlib.Path(data_dir) / "stats.json").read_text(encoding="utf-8"))
     base = base_of(runs)

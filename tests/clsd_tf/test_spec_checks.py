@@ -18,6 +18,34 @@ MISTAKES = {
         {"columns": {"_x": '{ type = "int", encoding = "vocabulary" }'}},
         "column '_x', `name`: Names that begin with `_` are reserved.",
     ),
+    "name that is a path": (
+        {"columns": {'"../x"': '{ type = "int", encoding = "vocabulary" }'}},
+        "column '../x': A name must be no path. Received: '../x'.",
+    ),
+    "names that differ by case": (
+        {"columns": {"Click": '{ type = "int", encoding = "vocabulary" }'}},
+        "column 'Click': Names must differ by more than case. Received also: 'click'.",
+    ),
+    "table by the name of the quarantine": (
+        {"tables": {"part-0": '{ file = "users.csv", key = "user_id" }'}},
+        "[tables.part-0]: The quarantine of the log has this name.",
+    ),
+    "table outside of the log": (
+        {"tables": {"users": '{ file = "../users.csv", key = "user_id" }'}},
+        "[tables.users.file]: Must be a path below the directory of the log. Received: '../users",
+    ),
+    "log outside of its directory": (
+        {"input": {"files": '"/var/log/*"'}},
+        "[input.files]: Must be a path below the directory of the log. Received: '/var/log/*'",
+    ),
+    "infinite boundaries": (
+        feature('type = "int", encoding = "buckets", boundaries = [1, inf]'),
+        "column 'x', `boundaries`: Boundaries must be finite numbers. Received: [1.0, inf].",
+    ),
+    "default of more than 64 bits": (
+        feature(f'type = "int", encoding = "vocabulary", default = {2**63}'),
+        f"column 'x', `default`: Must be an integer of 64 bits. Received: {2**63}.",
+    ),
     "unknown table": (
         {"tables": USERS, **feature('table = "user", type = "int", encoding = "vocabulary"')},
         "column 'x', `table`: Unknown side table 'user'. Declared under [tables]: users.",

@@ -1,0 +1,111 @@
+"""What the values of each column are like, to be compared with those of another day.
+
+Shares of missing and of unknown values, mean and deviation of numbers. The same numbers come of the
+same rows, in whatever order and by however many threads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import ibis.expr.types as ir
+from ibis.backends.duckdb import Backend
+
+from clsd_tf.features import ClickLogSpec, ColumnSpec
+
+Shares = dict[str, dict[str, float]]
+# As in `data_pipeline.statistics`: a sum of integers does not depend on the order of the terms.
+_BITS = 30
+_LARGEST = 3.4e38  # of float32, which is what a model sees
+
+
+def is_number(spec: ClickLogSpec, column: ColumnSpec) -> bool:
+    """Whether a column is a quantity, and not a list or an id."""
+    return spec.owner(column).encoding in ("numeric", "buckets") and not column.is_list
+
+
+def column_shares(
+    engine: Backend, rows: ir.Table, spec: ClickLogSpec, columns: Sequence[ColumnSpec]
+) -> Shares:
+    """Describes columns.
+
+    Args:
+      engine: that holds `rows`.
+      rows: typed, NULL where a value is missing; at least one.
+      spec: of the log.
+      columns: to describe.
+
+    Returns:
+      Column -> `missing` (share of rows without a value, of lists without an element) and, of
+      numbers, `mean` and `deviation` of those present.
+    """
+    missing = {c.name: _is_missing(rows, c).cast("int64").sum() for c in columns}
+    numbers = {c.name: _number(rows, c) for c in columns if is_number(spec, c)}
+    largest = {_key(name, "largest"): value.abs().max() for name, value in numbers.items()}
+    found = _row(engine, rows.aggregate(_rows=rows.count(), **missing, **largest))
+    total = found.pop("_rows")
+    shares: Shares = {c.name: {"missing": found[c.name] / total} for c in columns}
+    units = {
+        name: 2.0 ** (math.frexp(size)[1] - _BITS)
+        for name in numbers
+        if (size := found[_key(name, "largest")])
+    }
+    sums = {}
+    for name, unit in units.items():
+        whole = (numbers[name] / unit).round().cast("int64")
+        for power, value in (("first", whole), ("second", whole * whole)):
+            sums[_key(name, power)] = value.cast("decimal(38, 0)").sum().cast("string")
+    found_sums = _row(engine, rows.aggregate(**sums)) if sums else {}
+    for name in numbers:
+        count = total - found[name]
+        mean = deviation = 0.0  # of no values, or of zeros
+        if name in units:
+            first, second = (int(found_sums[_key(name, power)]) for power in ("first", "second"))
+            mean = first / count * units[name]
+            deviation = math.sqrt(count * second - first * first) / count * units[name]
+        shares[name] |= {"mean": mean, "deviation": deviation}
+    return shares
+
+
+def unknown_shares(
+    engine: Backend, rows: ir.Table, columns: Sequence[ColumnSpec], known: Mapping[str, ir.Table]
+) -> dict[str, float]:
+    """Column -> share of its present values that are not among the known ones.
+
+    Args:
+      engine: that holds `rows`.
+      rows: typed.
+      columns: to look at; of lists every element counts.
+      known: column -> table with the column `token`. Columns without are left out.
+    """
+    shares = {}
+    for column in columns:
+        if column.name not in known:
+            continue
+        values = rows[column.name].unnest() if column.is_list else rows[column.name]
+        values = rows.select(value=values).drop_null("value")
+        tokens = known[column.name].select("token").distinct()
+        joined = values.left_join(tokens, values.value == tokens.token)
+        found = _row(engine, joined.aggregate(n=joined.count(), known=joined.token.count()))
+        if found["n"]:
+            shares[column.name] = 1.0 - found["known"] / found["n"]
+    return shares
+
+
+def _is_missing(rows: ir.Table, column: ColumnSpec) -> ir.BooleanValue:
+    values = rows[column.name]
+    return values.length().fill_null(0) == 0 if column.is_list else values.isnull()
+
+
+def _number(rows: ir.Table, column: ColumnSpec) -> ir.FloatingValue:
+    return rows[column.name].cast("float64").clip(-_LARGEST, _LARGEST)
+
+
+def _key(name: str, what: str) -> str:
+    """A name that no column of a log has: none begins with `_`."""
+    return f"_{what}_{name}"
+
+
+def _row(engine: Backend, table: ir.Table) -> dict[str, int | float | str | None]:
+    return engine.to_pyarrow(table).to_pylist()[0]
