@@ -20,7 +20,7 @@ import time
 
 from absl import flags
 
-from data_pipeline.cli import progress, run_main, write_results
+from data_pipeline.cli import load_tensorflow, progress, run_main, write_results
 
 COMMANDS = ("prepare", "train", "score", "export")
 
@@ -38,6 +38,7 @@ flags.mark_flag_as_required("output_dir")
 def main(argv: list[str]) -> None:
     """Kills by the flags."""
     del argv
+    load_tensorflow()
     from experiments.killed_runs import begin_again, differences, left_overs, whole
     from experiments.killing import Commands, Victim
 
