@@ -33,7 +33,7 @@ def check_origin(checkout: pathlib.Path) -> None:
         if not origin.is_relative_to(own):
             raise SystemExit(f"{package} comes from {origin}, not from the wheel in {own}.")
         source, installed = checkout / package, own / package
-        for pattern in ("**/*.py", "**/*.toml", "**/*.txt"):
+        for pattern in ("**/*.py", "**/*.toml", "**/*.txt", "**/templates/*"):
             wanted = {path.relative_to(source) for path in source.glob(pattern)}
             missing = wanted - {path.relative_to(installed) for path in installed.glob(pattern)}
             if missing:
@@ -64,9 +64,9 @@ def check_commands() -> None:
 def check_library() -> None:
     """The library computes something."""
     code = (
-        "import clsd_tf, tensorflow as tf\n"
+        "import clsd_tf, clsd_tf.losses, tensorflow as tf\n"
         "for name in clsd_tf.__all__: getattr(clsd_tf, name)\n"
-        "loss = clsd_tf.click_loss(tf.constant([0.0]), tf.constant([1.0]))\n"
+        "loss = clsd_tf.losses.click_loss(tf.constant([0.0]), tf.constant([1.0]))\n"
         "assert abs(float(loss[0]) - 0.6931) < 1e-3\n"
     )
     subprocess.run([sys.executable, "-P", "-c", code], check=True)

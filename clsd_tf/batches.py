@@ -124,7 +124,10 @@ def score_batches(
         isinstance(batches, tf.data.Dataset)
         and batches.cardinality() == tf.data.INFINITE_CARDINALITY
     ):
-        raise ValueError("The data set repeats forever. Pass one pass over the rows instead.")
+        raise ValueError(
+            "The data set repeats forever. Received: infinite cardinality. Expected: one pass over "
+            "the rows; leave `repeat()` out."
+        )
 
     @tf.function(reduce_retracing=True)
     def score(features: Features, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -133,7 +136,10 @@ def score_batches(
 
     scored = [score(*unpack_batch(batch)[:2]) for batch in batches]
     if not scored:
-        raise ValueError("The data set is empty. Received: no batch. Is its split without rows?")
+        raise ValueError(
+            "The data set is empty. Received: no batch. Expected: one at least; is its split "
+            "without rows, or was it read to its end before?"
+        )
     logits, labels, groups = (
         tf.concat(parts, axis=0).numpy() for parts in zip(*scored, strict=True)
     )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import tempfile
 from collections.abc import Iterator
 
 import tensorflow as tf
 import tf_keras as keras
 
+from clsd_tf.distributed import from_chief, is_in_charge
 from clsd_tf.ema import EMATeacher
 from clsd_tf.model import ClickConfidenceModel
+
+_PREFIX = "ckpt"
 
 
 class StepCheckpoint(keras.callbacks.Callback):
@@ -20,6 +24,10 @@ class StepCheckpoint(keras.callbacks.Callback):
     batch; here the caller is told how many batches to skip, and the resumed run ends with the same
     weights as an undisturbed one. Random layers, such as dropout, draw anew after a resume, and the
     metrics of the epoch cover its rest only.
+
+    Under `MultiWorkerMirroredStrategy` every worker has this callback on the same, shared
+    directory: all take part in saving, since some values are means over replicas, and the chief
+    alone writes there. All go on from the checkpoint that the chief finds.
 
     Args:
       directory: where checkpoints are kept; the two latest.
@@ -42,6 +50,7 @@ class StepCheckpoint(keras.callbacks.Callback):
         self._manager: tf.train.CheckpointManager | None = None
         self._in_epoch = 0
         self._unsaved = 0
+        self._scratch: tempfile.TemporaryDirectory | None = None
 
     def restore(self, model: keras.Model) -> int:
         """Loads the latest checkpoint into a compiled `model`, if there is one.
@@ -53,7 +62,7 @@ class StepCheckpoint(keras.callbacks.Callback):
           RuntimeError: the checkpoint is of another model.
         """
         checkpoint = self._open(model)
-        latest = self._manager.latest_checkpoint
+        latest = self._latest()
         if latest is None:
             return 0
         with _must_fit(latest):
@@ -129,11 +138,22 @@ class StepCheckpoint(keras.callbacks.Callback):
         checkpoint = tf.train.Checkpoint(
             model=model, optimizer=model.optimizer, batches=self._batches
         )
-        self._manager = tf.train.CheckpointManager(checkpoint, str(self.directory), max_to_keep=2)
+        directory = self.directory
+        if not is_in_charge(model.distribute_strategy):
+            self._scratch = tempfile.TemporaryDirectory()
+            directory = self._scratch.name
+        self._manager = tf.train.CheckpointManager(
+            checkpoint, str(directory), max_to_keep=2, checkpoint_name=_PREFIX
+        )
+        self._strategy = model.distribute_strategy
         return checkpoint
 
     def _latest(self) -> str | None:
-        return self._manager.latest_checkpoint
+        """The latest checkpoint, in all processes the same."""
+        latest = tf.train.latest_checkpoint(str(self.directory))
+        number = -1 if latest is None else int(latest.rpartition("-")[2])
+        number = from_chief(self._strategy, number)
+        return None if number < 0 else str(self.directory / f"{_PREFIX}-{number}")
 
     def _save(self) -> None:
         self._manager.save(checkpoint_number=int(self._batches))
@@ -147,6 +167,7 @@ def _must_fit(path: str) -> Iterator[None]:
         yield
     except (ValueError, AssertionError) as error:
         raise RuntimeError(
-            f"The checkpoint {path} does not fit the model: {error}. Resume with the "
-            "options of the first run, or train in another directory."
+            f"The checkpoint {path} does not fit the model. Received: {error}. Expected: a model "
+            "of the same layers. Resume with the options of the first run, or train in another "
+            "directory."
         ) from error

@@ -85,7 +85,7 @@ class NaNStop(keras.callbacks.Callback):
         loss = (logs or {}).get("loss", 0.0)
         if not np.isfinite(loss):
             raise RuntimeError(
-                f"The loss is {float(loss)} after batch {batch} of epoch {self._epoch}. "
+                f"The loss is {float(loss)} after batch {batch} of epoch {self._epoch}. Received: "
                 f"{self._cause()}"
             )
 
@@ -163,8 +163,9 @@ class TeacherRefresh(keras.callbacks.Callback):
         if teacher is None or isinstance(teacher, EMATeacher | StoredScores):
             raise ValueError(
                 "`TeacherRefresh` renews a frozen teacher. Received: a model whose teacher is "
-                f"{type(teacher).__name__}. An EMATeacher follows by itself, and stored scores do "
-                "not change."
+                f"{type(teacher).__name__}. Expected: a model of weights that do not follow. An "
+                "EMATeacher follows by itself, and stored scores do not change; leave the callback "
+                "out."
             )
         confidence = self.model.confidence
         if confidence is not None and confidence.needs_held_out and self._held_out is None:

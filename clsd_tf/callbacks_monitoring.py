@@ -39,7 +39,8 @@ class ConfidenceMonitor(keras.callbacks.Callback):
         """See the class."""
         super().__init__()
         self._data = data
-        self._writer = tf.summary.create_file_writer(str(directory))
+        self._directory = str(directory)
+        self._writer: tf.summary.SummaryWriter | None = None
         self._score = tf.function(self._confidence, reduce_retracing=True)
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -49,6 +50,8 @@ class ConfidenceMonitor(keras.callbacks.Callback):
                 "`ConfidenceMonitor` shows the confidence of clicks. Received: a model without a "
                 "confidence function. Leave the callback out for plain models."
             )
+        # Anew for each `fit`: the end of one closes it.
+        self._writer = tf.summary.create_file_writer(self._directory)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Scores the data and writes."""

@@ -89,9 +89,9 @@ class ConfidenceFunction(keras.layers.Layer, abc.ABC):
         if not self.needs_held_out:
             return
         message = (
-            f"Confidence function {self.name!r} is used before it was fitted. Expected: "
-            "fit_held_out(teacher_logits, labels, group) on rows that the teacher has not "
-            "trained on, or weights loaded from a run that did so."
+            f"Confidence function {self.name!r} is used before it was fitted. Received: no fit. "
+            "Expected: fit_held_out(teacher_logits, labels, group) on rows that the teacher has "
+            "not trained on, or weights loaded from a run that did so."
         )
         if not tf.executing_eagerly():
             tf.debugging.Assert(self.fitted, [message])

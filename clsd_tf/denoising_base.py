@@ -166,7 +166,8 @@ def get_objective(name: str, features: Sequence[ModelFeature] = (), **kwargs: ob
     taken = inspect.signature(factory).parameters.keys() - {"kwargs"}
     if unknown := sorted(kwargs.keys() - taken):
         raise ValueError(
-            f"Objective {name!r} does not take {', '.join(unknown)}. Expected: "
+            f"Objective {name!r} does not take that. Received: "
+            f"{', '.join(unknown)}. Expected: "
             f"{', '.join(sorted(taken - {'features'})) or 'no arguments'}."
         )
     if "features" in taken:

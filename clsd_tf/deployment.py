@@ -59,7 +59,10 @@ class Deployment:
           ValueError: there is no canary.
         """
         if self.canary is None:
-            raise ValueError(f"There is no canary of '{self.name}' to promote. Set one first.")
+            raise ValueError(
+                f"There is no canary of '{self.name}' to promote. Received: promote, with labels "
+                f"{self.labels}. Expected: a canary; set one first (--canary=VERSION)."
+            )
         return self.with_stable(self.canary)
 
     def roll_back(self) -> Deployment:
@@ -71,7 +74,8 @@ class Deployment:
         if not self.earlier:
             raise ValueError(
                 f"Version {self.stable} of '{self.name}' is the first that was stable: there is "
-                "none to go back to. Name one as stable."
+                "none to go back to. Received: rollback. Expected: an earlier stable version; name "
+                "one as stable (--stable=VERSION)."
             )
         return Deployment(self.name, self.earlier[-1], None, self.earlier[:-1])
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 
 def all_reduce_sum(value: tf.Tensor) -> tf.Tensor:
-    """Sum over the replicas, on each of them; the value itself on one device."""
+    """Sum over the replicas, on each of them; the value itself on one device.
+
+    Workers of a `ParameterServerStrategy` are out of step: there is nothing to sum.
+    """
     context = tf.distribute.get_replica_context()
-    if context is None:  # cross-replica: the value is the global one already
+    # Without a replica this is cross-replica: the value is the global one already.
+    if context is None or context.num_replicas_in_sync == 1:
         return value
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
@@ -21,6 +26,40 @@ def all_gather(value: tf.Tensor) -> tf.Tensor:
     if context is None or context.num_replicas_in_sync == 1:
         return value
     return context.all_gather(value, axis=0)
+
+
+def is_in_charge(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes what all processes of the strategy have learned."""
+    if isinstance(strategy, tf.distribute.ParameterServerStrategy):
+        return True  # only its coordinator has a strategy
+    return bool(strategy.extended.should_checkpoint)
+
+
+def from_chief(strategy: tf.distribute.Strategy, value: int) -> int:
+    """What the process in charge calls this with, in each of them; waits until all have.
+
+    Args:
+      strategy: of the processes.
+      value: of this process.
+    """
+    if strategy.num_replicas_in_sync == 1:
+        return value
+
+    return int(_agreement(strategy)(tf.constant(value, tf.int64)))
+
+
+@functools.lru_cache(maxsize=2)
+def _agreement(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
+    def of_replica(value: tf.Tensor) -> tf.Tensor:
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return tf.where(tf.equal(replica, 0), value, 0)
+
+    @tf.function
+    def of_all(value: tf.Tensor) -> tf.Tensor:
+        values = strategy.run(of_replica, args=(value,))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
+
+    return of_all
 
 
 def update_together(

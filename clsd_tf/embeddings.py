@@ -40,7 +40,8 @@ class FusedEmbedding(keras.layers.Layer):
 
     The ids of each column are shifted to rows of their own in a common table; columns that share a
     vocabulary share its rows. One large table costs one collective a step where many small ones
-    cost one each, and its gradient is sparse: only the rows of a batch are touched.
+    cost one each, and its gradient is sparse: only the rows of a batch are touched. A
+    `ParameterServerStrategy` with a partitioner cuts it into parts of consecutive rows.
 
     Args:
       features: the model's features; numeric ones are passed over.
@@ -95,17 +96,19 @@ class FusedEmbedding(keras.layers.Layer):
 
     @property
     def embedding_variables(self) -> list[tf.Variable]:
-        """The tables, whose gradients are sparse (see `clsd_tf.optimizers`)."""
-        return list(self._tables.values())
+        """The tables, or their parts, whose gradients are sparse (see `clsd_tf.optimizers`)."""
+        return [part for parts in self._parts().values() for part in parts]
 
     @property
     def table_rows(self) -> list[int]:
-        """Number of rows of each of `embedding_variables`, also before they exist."""
-        return [rows for _, rows in self._rows]
+        """Number of rows of each of `embedding_variables`; whole tables before they exist."""
+        if not self._tables:
+            return [rows for _, rows in self._rows]
+        return [variable.shape[0] for variable in self.embedding_variables]
 
     @property
     def segments(self) -> list[dict[str, tuple[int, int]]]:
-        """For each of `embedding_variables`: table of a column -> its first row, number of rows."""
+        """For each whole table: table of a column -> its first row, number of rows."""
         offsets = dict(self._offsets)
         found = []
         for _, columns in self._columns:
@@ -116,7 +119,19 @@ class FusedEmbedding(keras.layers.Layer):
     def rows_read(self, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
         """Rows of each of `embedding_variables` that `call` reads: int64 [ids], with repeats."""
         rows = {dim: self._rows_of(columns, inputs) for dim, columns in self._columns}
-        return [tf.reshape(rows[dim], [-1]) for dim, _ in self._rows]
+        read = []
+        for dim, parts in self._parts().items():
+            ids, first = tf.reshape(rows[int(dim)], [-1]), 0
+            for part in parts:
+                after = first + part.shape[0]
+                own = ids if len(parts) == 1 else ids[(ids >= first) & (ids < after)] - first
+                read.append(own)
+                first = after
+        return read
+
+    def _parts(self) -> dict[str, list[tf.Variable]]:
+        """The parts of each table, by its dimension; a table that is whole is its only one."""
+        return {dim: list(getattr(t, "variables", [t])) for dim, t in self._tables.items()}
 
     def call(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """See the class."""
@@ -155,7 +170,7 @@ class FusedEmbedding(keras.layers.Layer):
         Returns:
           float32, the shape of `rows` and then [dim].
         """
-        return tf.gather(self._tables[str(dim)], rows)
+        return tf.nn.embedding_lookup(self._tables[str(dim)], rows)
 
     def _rows_of(
         self, columns: Sequence[ModelFeature], inputs: Mapping[str, tf.Tensor]

@@ -96,8 +96,10 @@ def _copy_whole(source: str | pathlib.Path, target: str | pathlib.Path) -> None:
 class Encoder(tf.Module):
     """Encodes raw columns by a spec and the tables of its training split.
 
-    >>> encoder = Encoder.load("prepared/")
-    >>> encoder({"user_id": tf.constant([7, 8]), "age": tf.constant([31.0, float("nan")]), ...})
+    >>> encoder = Encoder.load("prepared")
+    >>> features = encoder(raw)  # a tensor of raw values for each column of the log
+    >>> features["user_id"].dtype
+    tf.int64
     """
 
     def __init__(self, spec: ClickLogSpec, tables: EncodingTables, directory: str | pathlib.Path):

@@ -26,7 +26,7 @@ def remove_group_offset(
     Raises:
       ValueError: a value is out of range, or shapes differ.
 
-    >>> remove_group_offset([0.6, 0.6, 0.1], [0, 1, 1], [0.0, 0.2]).tolist()
+    >>> remove_group_offset([0.6, 0.6, 0.1], [0, 1, 1], [0.0, 0.2]).round(3).tolist()
     [0.6, 0.5, 0.0]
     """
     probabilities = np.asarray(probabilities, np.float64)

@@ -57,7 +57,10 @@ class HeldOutFits:
             of other groups.
         """
         if self.confidence is None:
-            raise ValueError("There is no confidence function to fit. Received: confidence=None.")
+            raise ValueError(
+                "There is no confidence function to fit. Received: confidence=None. Expected: a "
+                "model that was built with one, such as confidence='mixture'."
+            )
         if self.confidence.needs_held_out:
             if not isinstance(held_out, ScoredClicks):
                 held_out = ScoredClicks(*self._score(self.teacher, held_out))
@@ -84,7 +87,10 @@ class HeldOutFits:
           ValueError: there is no confidence function.
         """
         if self.confidence is None:
-            raise ValueError("There is no confidence function to tell of. Received: None.")
+            raise ValueError(
+                "There is no confidence function to tell of. Received: None. Expected: a model "
+                "that was built with one, such as confidence='mixture'."
+            )
         names = group_names(names, self.num_groups)
         metric = self._confidence_metric
         totals, clicks = (tf.convert_to_tensor(v).numpy() for v in (metric.total, metric.weight))
@@ -102,6 +108,17 @@ class HeldOutFits:
             }
             for name, total, count in sums
         ]
+
+    def evaluate(self, *args: object, **kwargs: object) -> object:
+        """As in Keras, and what was counted of the last epoch's training clicks stays.
+
+        Keras resets all metrics before it evaluates, as `fit` does after each epoch where it has
+        validation data.
+        """
+        counted = self._confidence_metric.get_weights()
+        result = super().evaluate(*args, **kwargs)  # type: ignore[misc]
+        self._confidence_metric.set_weights(counted)
+        return result
 
     def calibrate(self, held_out: Iterable) -> None:
         """Makes the output a click rate: folds a scale and a bias into the backbone's last layer.

@@ -178,3 +178,55 @@ class BilinearFusion(keras.layers.Layer):
     def get_config(self) -> dict[str, object]:
         """See `keras.layers.Layer`."""
         return {**super().get_config(), "num_heads": self.num_heads}
+
+
+@keras.saving.register_keras_serializable(package="clsd_tf")
+class PairScorer(keras.layers.Layer):
+    """Dense layers that score how relevant each element of a list is to a query.
+
+        hidden = relu([q, k, q - k, q * k] W + b),   then further layers, the last of width 1
+
+    Source: arXiv 1706.06978, section 4.3. Pairs are not put together: by rows of W, the first layer
+    is q (W_1 + W_3) + k (W_2 - W_3) + (q * k) W_4, whose first term is the same for the whole list.
+
+    Args:
+      units: widths of the hidden layers.
+
+    Input: query [batch, dim] and keys [batch, length, dim], float.
+    Output: float [batch, length, 1].
+    """
+
+    def __init__(self, units: Sequence[int], **kwargs):
+        """See the class."""
+        super().__init__(**kwargs)
+        self.units = tuple(units)
+        layers = [keras.layers.Dense(width, activation="relu") for width in self.units[1:]]
+        if self.units:
+            layers.append(keras.layers.Dense(1))
+        self.others = layers
+
+    def build(self, input_shape: Sequence[tf.TensorShape]) -> None:
+        """Creates the first layer's weights, of a pair's four parts side by side."""
+        width = self.units[0] if self.units else 1
+        self.kernel = self.add_weight(
+            name="kernel", shape=(4 * input_shape[0][-1], width), initializer="glorot_uniform"
+        )
+        self.bias = self.add_weight(name="bias", shape=(width,), initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        """See the class."""
+        query, keys = pair
+        of_query, of_key, of_difference, of_product = tf.split(self.kernel, 4)
+        once = query @ (of_query + of_difference) + self.bias
+        products = (keys * query[:, tf.newaxis]) @ of_product
+        hidden = once[:, tf.newaxis] + keys @ (of_key - of_difference) + products
+        if self.others:
+            hidden = tf.nn.relu(hidden)
+        for layer in self.others:
+            hidden = layer(hidden)
+        return hidden
+
+    def get_config(self) -> dict[str, object]:
+        """See `keras.layers.Layer`."""
+        return {**super().get_config(), "units": self.units}

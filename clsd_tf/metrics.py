@@ -34,6 +34,9 @@ def auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = Non
 
     Raises:
       ValueError: if shapes differ, a label is not 0 or 1, or a score is nan.
+
+    >>> auc([0, 1, 1], [0.2, 0.9, 0.1])
+    0.5
     """
     labels, scores, weights = _check(labels, scores=scores, weights=weights)
     return float(_count_pairs(labels, scores, weights).auc()[0])
@@ -79,6 +82,9 @@ def gauc(
 
     Raises:
       ValueError: if `weighting` is unknown, and see `auc`.
+
+    >>> gauc([0, 1, 1, 0, 1], [0.2, 0.9, 0.1, 0.3, 0.4], users=[7, 7, 7, 8, 8])
+    GroupedAUC(value=0.7, num_users=2)
     """
     if weighting not in ("impressions", "clicks", "uniform"):
         raise ValueError(

@@ -11,6 +11,7 @@ from clsd_tf.batches import Features, groups_of, logits_of, unpack_batch
 from clsd_tf.compat import check_keras_2, use_keras_2
 from clsd_tf.confidence import ConfidenceFunction, combine, get_confidence
 from clsd_tf.denoising_base import Batch, Objective
+from clsd_tf.distributed import all_reduce_sum
 from clsd_tf.ema import EMATeacher
 from clsd_tf.features import GROUP
 from clsd_tf.folding import check_maps_to_logit
@@ -59,11 +60,11 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
       objective: another way of learning (`clsd_tf.get_objective`) in the place of the loss above.
       group_key: feature that holds the group, int [batch] in [0, num_groups).
 
-    >>> teacher = ClickConfidenceModel(get_backbone("dcn_v2", features))
+    >>> teacher = ClickConfidenceModel(backbone(), num_groups=4)
     >>> teacher.compile()
     >>> teacher.fit(train)
     >>> student = ClickConfidenceModel(
-    ...     get_backbone("dcn_v2", features), teacher, confidence="affine", num_groups=4
+    ...     backbone(), teacher, confidence="affine", num_groups=4, student="weight"
     ... )
     >>> student.compile()
     >>> student.fit_confidence(valid)
@@ -130,6 +131,8 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
         self.calibrated = self.add_weight(
             name="calibrated", shape=(), dtype=tf.bool, initializer="zeros", trainable=False
         )
+        # Metrics are of all replicas already, on each of them; Keras would add them up.
+        self.distribute_reduction_method = "first"
         self._loss_metric = keras.metrics.Mean(name="loss")
         self._confidence_metric = GroupMean(num_groups, name="confidence")
         self._auc_metric = GroupAUC(num_groups, name="auc")
@@ -207,7 +210,9 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
                 losses = self.objective(logits, batch)
             if isinstance(self.teacher, EMATeacher):
                 losses = tf.where(self.teacher.is_warm, losses, click_loss(logits, labels))
-            total = tf.nn.compute_average_loss(losses, sample_weight=weight)
+            # Replicas may have different numbers of rows, above all in the last batch.
+            rows = all_reduce_sum(tf.cast(tf.size(losses), tf.float32))
+            total = tf.nn.compute_average_loss(losses, weight, tf.cast(rows, tf.int32))
             if self.backbone.losses:
                 penalty = tf.add_n(self.backbone.losses)
                 total += tf.nn.scale_regularization_loss(penalty)

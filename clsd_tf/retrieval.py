@@ -196,8 +196,7 @@ class TwoTowerModel(tfrs.Model):
             self.user_tower(rows),
             self.item_tower(rows),
             sample_weight=weights,
-            # The task subtracts the logarithm of it: dividing by 1 / c counts a candidate c times.
-            candidate_sampling_probability=1.0 / tf.maximum(confidence, 1e-6)
+            candidate_sampling_probability=_reciprocal(confidence)
             if self.correct_negatives
             else None,
             candidate_ids=rows[self.item_key],
@@ -205,3 +204,13 @@ class TwoTowerModel(tfrs.Model):
             compute_batch_metrics=False,
         )
         return loss, tf.cast(tf.size(weights), tf.float32)
+
+
+def _reciprocal(confidence: tf.Tensor) -> tf.Tensor:
+    """A multiple of 1 / c: the task divides by it, so that a candidate counts c times.
+
+    The task takes it for a probability and cuts it at 1: the largest is 1, since a common factor
+    changes no softmax.
+    """
+    confidence = tf.maximum(confidence, 1e-6)
+    return tf.reduce_min(confidence) / confidence

@@ -110,7 +110,10 @@ def export_index(
     """
     directory = pathlib.Path(directory)
     if directory.exists():
-        raise FileExistsError(f"{directory} exists. Choose another directory for the index.")
+        raise FileExistsError(
+            f"There is something at the place of the index already. Received: {directory}. "
+            "Expected: a directory that does not exist; choose another one."
+        )
     tower = index.query_model
 
     def retrieve(**features: tf.Tensor) -> dict[str, tf.Tensor]:

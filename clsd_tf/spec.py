@@ -45,6 +45,13 @@ def read_spec(path: str | pathlib.Path) -> ClickLogSpec:
       SpecError: with every mistake, its line and column, and what is allowed.
       FileNotFoundError: there is no such file.
     """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no spec. Received: {path}. Expected: a TOML file that declares the log, as "
+            "`clsd-spec draft` writes one, or a directory of `clsd-prepare` or `clsd-train` that "
+            "holds spec.toml."
+        )
     return parse_spec(read_spec_text(path), source=str(path))
 
 

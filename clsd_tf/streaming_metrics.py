@@ -113,8 +113,8 @@ class GroupMean(_GroupMetric):
 
     >>> metric = GroupMean(num_groups=2, name="confidence")
     >>> metric.update_state([0.2, 0.4], groups=[0, 0])
-    >>> metric.result()["confidence"], metric.result()["confidence_group_1"]
-    (0.3, nan)
+    >>> {key: round(float(value), 3) for key, value in metric.result().items()}
+    {'confidence': 0.3, 'confidence_group_0': 0.3, 'confidence_group_1': nan}
     """
 
     def __init__(self, num_groups: int, name: str = "mean", dtype: str | None = None):

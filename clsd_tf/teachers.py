@@ -21,7 +21,8 @@ class StoredScores(keras.layers.Layer):
     Input: a mapping with `_teacher_logit`, float `[batch]`, as `make_dataset(..., scores=...)`
     yields it. Output: float32 `[batch]`.
 
-    >>> student = ClickConfidenceModel(backbone, StoredScores(), confidence="global")
+    >>> student = ClickConfidenceModel(backbone(), StoredScores(), confidence="global")
+    >>> student.compile()
     >>> student.fit(make_dataset("prepared", "train", 512, scores="runs/plain/scores"))
     """
 

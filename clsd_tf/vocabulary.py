@@ -66,15 +66,31 @@ class Vocabulary(tf.Module):
         return [_text(key) for key in ordered.numpy()]
 
 
+class _FileOfOneState(tf.lookup.TextFileInitializer):
+    """A file of tokens as it is now.
+
+    TensorFlow knows a table by the path of its file: where another file has come to that place,
+    such as a data set that was prepared anew, it would go on with the tokens of the first one.
+    """
+
+    def __init__(self, path: pathlib.Path, dtype: tf.DType):
+        state = path.stat()
+        self._state = f"vocabulary_{path}_{state.st_ino}_{state.st_size}_{state.st_mtime_ns}"
+        super().__init__(
+            str(path),
+            key_dtype=dtype,
+            key_index=tf.lookup.TextFileIndex.WHOLE_LINE,
+            value_dtype=tf.int64,
+            value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
+        )
+
+    @property
+    def _shared_name(self) -> str:
+        return self._state
+
+
 def _read_table(path: pathlib.Path, dtype: tf.DType) -> tf.lookup.StaticHashTable:
-    initializer = tf.lookup.TextFileInitializer(
-        str(path),
-        key_dtype=dtype,
-        key_index=tf.lookup.TextFileIndex.WHOLE_LINE,
-        value_dtype=tf.int64,
-        value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
-    )
-    return tf.lookup.StaticHashTable(initializer, default_value=-1)
+    return tf.lookup.StaticHashTable(_FileOfOneState(path, dtype), default_value=-1)
 
 
 def _text(key: object) -> str:

@@ -64,7 +64,8 @@ def _cast_scalar(type_: str, raw: ir.Value) -> Cast:
     if raw.type().is_string() and type_ != "string":
         # Python and pandas write missing numbers so.
         present &= raw.strip().lower() != "nan"
-    return Cast(value, (present & value.isnull()).fill_null(False))
+    # Whether a value is there is asked for the few alone that were not read.
+    return Cast(value, ibis.ifelse(value.isnull(), present.fill_null(False), False))
 
 
 def _cast_list(column: ColumnSpec, raw: ir.Value) -> Cast:
@@ -92,9 +93,10 @@ def _to_int(raw: ir.Value) -> ir.IntegerValue:
     elif type_.is_timestamp() or type_.is_date():
         return ibis.null("int64")
     else:
-        text = raw.cast("string")
-        value = ibis.coalesce(_whole(text, text.try_cast("float64")), _truth(text))
-        value = _unless_grouped(text, value)
+        text, plain = raw.cast("string"), raw.cast("string").try_cast("int64")
+        other = ibis.coalesce(_whole(text, text.try_cast("float64")), _truth(text))
+        # Nearly all integers are written as they are printed, which is quickly told.
+        value = ibis.ifelse(plain.cast("string") == text, plain, _unless_grouped(text, other))
     return value.nullif(_INT_MISSING)
 
 

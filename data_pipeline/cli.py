@@ -10,7 +10,6 @@ A command is a module with absl flags and a docstring whose examples can be past
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import math
@@ -18,13 +17,12 @@ import os
 import pathlib
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from absl import app, flags, logging
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+
+from data_pipeline import flag_errors
+from data_pipeline.progress import QUIET, waiting
 
 FAILED, WRONG_FLAGS, INTERRUPTED = 1, 2, 130
 # What a command raises to say that its work cannot be done. Anything else is a defect of the
@@ -116,27 +114,33 @@ def sentence(error: Exception) -> str | None:
     return str(error)
 
 
-def load_tensorflow() -> None:
+def load_tensorflow(*, start_runtime: bool = True) -> None:
     """Imports TensorFlow without what it says of its build and of GPUs that are not there.
 
     Those lines come from C++ and heed no log level. If the import fails, they are shown.
+
+    Args:
+      start_runtime: whether to let it look for devices now. Not before a strategy of several
+        processes is made, which decides how the runtime starts.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
-    shown = os.dup(2)
-    with tempfile.TemporaryFile() as hidden:
+    shown = os.fdopen(os.dup(2), "w")
+    with shown, tempfile.TemporaryFile() as hidden:
         os.dup2(hidden.fileno(), 2)
         try:
-            import tensorflow as tf
+            with waiting("Loading TensorFlow", file=shown):
+                import tensorflow as tf
 
-            tf.config.list_logical_devices()  # starts the runtime, which has more to say
+                if start_runtime:
+                    tf.config.list_logical_devices()  # this has more to say
         except BaseException:
             hidden.seek(0)
-            os.write(shown, hidden.read())
+            shown.flush()
+            os.write(shown.fileno(), hidden.read())
             raise
         finally:
-            os.dup2(shown, 2)
-            os.close(shown)
+            os.dup2(shown.fileno(), 2)
 
 
 def write_json(path: str | pathlib.Path, obj: object) -> None:
@@ -167,65 +171,26 @@ def write_results(
     print(pathlib.Path(path), flush=True)
 
 
-@contextlib.contextmanager
-def progress(description: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Shows a bar on standard error, and then how long it took.
-
-    Yields:
-      A function to be called with the number of rows, or whatever is counted, that were added.
-    """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console, started = Console(stderr=True), time.monotonic()
-    hidden = not console.is_terminal
-    columns += (TimeRemainingColumn(),)
-    with Bar(*columns, console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda count: bar.advance(task, count)
-    _print_done(console, description, started)
-
-
-@contextlib.contextmanager
-def steps() -> Iterator[Callable[[str], None]]:
-    """Shows on standard error what is being done, and how long each step took.
-
-    Yields:
-      A function to be called with the name of each step as it begins.
-    """
-    console, current = Console(stderr=True), []
-    with console.status("") as status:
-
-        def begin(description: str) -> None:
-            end()
-            current[:] = [description, time.monotonic()]
-            status.update(f"{description} ...")
-
-        def end() -> None:
-            if current:
-                _print_done(console, *current)
-
-        yield begin
-        end()
-
-
-def _print_done(console: Console, description: str, started: float) -> None:
-    console.print(f"{description}: {time.monotonic() - started:.1f} s", highlight=False)
-
-
 def _parse_flags(module: object, arguments: list[str]) -> list[str]:
     """Parses the flags. Raises flags.Error; exits with 0 after help."""
     if any(a in _HELP for a in _before_terminator(arguments)):
         # absl would show the flags of the process's main module, which for a console script is not
         # the command's, and exit with 1.
+        name = sys.argv[0] if module.__name__ == "__main__" else module.__name__
+        flags.FLAGS.register_key_flag_for_module(name, flags.FLAGS[QUIET.name])
         described = flags.FLAGS.module_help(module).partition(":\n")[2]
         print(f"{(module.__doc__ or '').strip()}\n\nFlags:\n{described}")
         print("\nPass --helpfull to see the flags of all modules.")
         sys.exit(0)
     try:
-        rest = flags.FLAGS(arguments)
+        rest = flag_errors.parse(flags.FLAGS, arguments)
     except SystemExit:  # absl's other help flags; it would exit with 1
         sys.exit(0)
     if len(rest) > 1 and not hasattr(module, "ARGUMENTS"):
-        raise flags.Error(f"Every argument is a flag. Received: {' '.join(rest[1:])}.")
+        raise flags.Error(
+            f"Every argument is a flag. Received: {' '.join(rest[1:])}. Expected: flags alone, as "
+            "--name=value."
+        )
     return rest
 
 

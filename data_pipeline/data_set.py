@@ -13,12 +13,11 @@ import pathlib
 
 import ibis.expr.types as ir
 from absl import logging
-from ibis.backends.duckdb import Backend
+from ibis.backends import BaseBackend
 
 from clsd_tf.encoding import Encoder
 from clsd_tf.features import ClickLogSpec
 from data_pipeline.activity import add_activity
-from data_pipeline.cli import progress, steps
 from data_pipeline.column_shares import column_shares
 from data_pipeline.groups import add_group
 from data_pipeline.history import click_histories
@@ -27,6 +26,7 @@ from data_pipeline.manifest import Layout, ShardInfo
 from data_pipeline.noise import plant_noise, planted_shares, write_truth
 from data_pipeline.noise_base import NoiseError, NoiseKind, NoisyLog
 from data_pipeline.noise_kinds import GroupNoise, group_rates, parse_noise
+from data_pipeline.progress import progress, steps
 from data_pipeline.shards import BLOCK_ROWS, write_split
 from data_pipeline.split_batches import split_batches
 from data_pipeline.splits import SPLIT, SPLITS, add_split, split_sizes
@@ -114,7 +114,7 @@ class WrittenData:
 
 
 def write_data_set(
-    engine: Backend,
+    engine: BaseBackend,
     impressions: ir.Table,
     spec: ClickLogSpec,
     directory: pathlib.Path,

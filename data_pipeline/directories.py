@@ -35,13 +35,14 @@ def whole_directory(
       BusyError: another process is writing it.
     """
     directory = pathlib.Path(directory).absolute()
-    _check_free(directory, mark, overwrite)
+    check_free(directory, mark=mark, overwrite=overwrite)
     beside = directory.with_name(f".{directory.name}.tmp")
     replaced = directory.with_name(f".{directory.name}.replaced")
     with only_writer(directory):
         if replaced.exists() and not directory.exists():  # killed between two renames
             os.rename(replaced, directory)
-        _check_free(directory, mark, overwrite)  # again: another process may have ended just now
+        # Again: another process may have ended just now.
+        check_free(directory, mark=mark, overwrite=overwrite)
         for left in (beside, replaced):
             shutil.rmtree(left, ignore_errors=True)
         beside.mkdir(parents=True)
@@ -76,8 +77,8 @@ def only_writer(directory: str | pathlib.Path) -> Iterator[None]:
     descriptor = _locked(path)
     if descriptor is None:
         raise BusyError(
-            f"{directory} is being written by another process. Wait until that has ended, or "
-            "choose another directory."
+            f"{directory} is being written by another process. Received: its lock is held. "
+            "Expected: one process at a time. Wait until it has ended, or choose another directory."
         )
     try:
         yield
@@ -111,14 +112,21 @@ def _is_same(path: pathlib.Path, descriptor: int) -> bool:
         return False
 
 
-def _check_free(directory: pathlib.Path, mark: str, overwrite: bool) -> None:
-    """Raises FileExistsError unless an output may take the place of what stands there."""
-    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
-        return
-    if not (directory / mark).is_file():
-        raise FileExistsError(f"{directory} holds other files. Choose another --output_dir.")
-    if not overwrite:
-        raise FileExistsError(
-            f"{directory} holds an earlier output. Give --overwrite to replace it, or choose "
-            "another --output_dir."
-        )
+def check_free(directory: str | pathlib.Path, *, mark: str, overwrite: bool = False) -> None:
+    """Raises FileExistsError unless an output may take that place, see `whole_directory`."""
+    directory = pathlib.Path(directory).absolute()
+    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
+        if not (directory / mark).is_file():
+            files = (
+                sorted(p.name for p in directory.iterdir()) if directory.is_dir() else ["a file"]
+            )
+            found = ", ".join(files[:5])
+            raise FileExistsError(
+                f"{directory} holds other files. Received: {found}. Expected: an empty folder, or "
+                "none. Choose another --output_dir."
+            )
+        if not overwrite:
+            raise FileExistsError(
+                f"{directory} holds an earlier output. Received: {mark} there. Expected: an empty "
+                "folder, or none. Give --overwrite to replace it, or choose another --output_dir."
+            )

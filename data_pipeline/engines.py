@@ -1,12 +1,21 @@
-"""The engine that log tables are computed in: DuckDB on disk, through Ibis."""
+"""The engines that log tables are computed in, through Ibis: DuckDB on disk, or Spark.
+
+The same expressions run on both. Files are read and checked by DuckDB, which says of every line
+where it stands; Spark, where it is wanted, is handed the good rows as Parquet and does the rest.
+"""
 
 from __future__ import annotations
 
+import os
 import pathlib
+import shutil
+import sys
+import warnings
 
 import duckdb
 import ibis
 import ibis.expr.types as ir
+from ibis.backends import BaseBackend
 from ibis.backends.duckdb import Backend
 
 
@@ -71,8 +80,86 @@ def told(error: Exception) -> str:
     return f"{line.strip().rstrip('.')}."
 
 
-def keep_table(engine: Backend, name: str, rows: ir.Table) -> ir.Table:
+def keep_table(engine: BaseBackend, name: str, rows: ir.Table) -> ir.Table:
     """Computes `rows` into table `name` of the engine, in place of an earlier one."""
+    if is_spark(engine):
+        return engine.create_table(name, rows, overwrite=True)
     # Dropping by Ibis is broken with recent releases of its SQL writer.
     engine.raw_sql(f'DROP TABLE IF EXISTS "{name}"')
     return engine.create_table(name, rows)
+
+
+def is_spark(engine: BaseBackend) -> bool:
+    """Whether the engine is Spark and not DuckDB."""
+    return engine.name == "pyspark"
+
+
+def work_directory() -> pathlib.Path:
+    """Where the Spark engine that is open keeps what it makes."""
+    from pyspark.sql import SparkSession
+
+    tables = SparkSession.active().conf.get("spark.sql.warehouse.dir")
+    return pathlib.Path(tables.removeprefix("file:")).parent
+
+
+def open_spark(directory: str | pathlib.Path, master: str) -> BaseBackend:
+    """Opens a Spark session whose tables lie in `directory`.
+
+    Args:
+      directory: made if need be; all executors have to see it under the same path.
+      master: such as "local[4]" or "spark://host:7077".
+
+    Raises:
+      ValueError: there is no PySpark, or no Java.
+    """
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise ValueError(
+            "--engine=spark needs PySpark. Received: an installation without it. Run "
+            "`pip install 'clsd_tf[spark]'`, or leave --engine out."
+        ) from error
+    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
+        raise ValueError(
+            "--engine=spark needs Java 17 or later. Received: no `java` on PATH and no JAVA_HOME. "
+            "Install a JRE (Debian: openjdk-17-jre-headless), or leave --engine out."
+        )
+    directory = pathlib.Path(directory).absolute()
+    directory.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "spark.sql.warehouse.dir": str(directory / "tables"),
+        "spark.local.dir": str(directory / "spill"),
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    }
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.master(master).appName("clsd-prepare")
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    # PySpark doubts pandas 3, through which Ibis takes what are counts and bounds here.
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
+    return ibis.pyspark.connect(builder.getOrCreate())
+
+
+def hand_over(rows: ir.Table, source: Backend, target: BaseBackend, name: str) -> ir.Table:
+    """The rows in another engine.
+
+    Args:
+      rows: of `source`.
+      source: DuckDB.
+      target: where they are wanted; the same engine gets them as they are.
+      name: of a table of `target`.
+    """
+    if target is source:
+        return rows
+    path = work_directory() / "handed_over" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = str(path).replace("'", "''")
+    source.raw_sql(
+        f"COPY ({source.compile(rows)}) TO '{text}' (FORMAT parquet, PER_THREAD_OUTPUT true)"
+    )
+    return target.read_parquet(path, table_name=name)

@@ -6,7 +6,7 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 import tensorflow as tf
-from ibis.backends.duckdb import Backend
+from ibis.backends import BaseBackend
 
 from clsd_tf.encoding import Encoder, missing_value, raw_dtype
 from clsd_tf.features import GROUP
@@ -14,7 +14,7 @@ from clsd_tf.features import GROUP
 _NUMBERS = "group_numbers"
 
 
-def add_group(engine: Backend, rows: ir.Table, encoder: Encoder) -> ir.Table:
+def add_group(engine: BaseBackend, rows: ir.Table, encoder: Encoder) -> ir.Table:
     """Adds `_group`, int64 in `[0, encoder.num_groups)`; 0 for a log without groups.
 
     Each distinct value is encoded once and joined back, so that no engine has to number groups a

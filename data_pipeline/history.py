@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ibis
 import ibis.expr.types as ir
-from ibis.backends.duckdb import Backend
+from ibis.backends import BaseBackend
 
 from clsd_tf.features import ROW, ClickLogSpec
 from data_pipeline.splits import HISTORY, SPLIT
@@ -17,7 +17,7 @@ from data_pipeline.splits import HISTORY, SPLIT
 _TABLE = "click_histories"
 
 
-def click_histories(engine: Backend, rows: ir.Table, spec: ClickLogSpec) -> ir.Table:
+def click_histories(engine: BaseBackend, rows: ir.Table, spec: ClickLogSpec) -> ir.Table:
     """The history of every row that has one.
 
     Args:

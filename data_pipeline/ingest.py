@@ -7,10 +7,7 @@ text and the reason.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import difflib
-import gzip
 import json
 import pathlib
 from collections.abc import Collection, Iterable, Sequence
@@ -22,6 +19,7 @@ from ibis.backends.duckdb import Backend
 
 from data_pipeline.engines import UNREADABLE_FILES, lacks_room, told
 from data_pipeline.input_files import InputFiles, check_whole
+from data_pipeline.raw_columns import check_names, check_needed, read_header
 
 # Columns beside the raw ones: index of the file, number of the row in it (the first is 1), the
 # whole row as text where its columns could not be told apart, and why they could not.
@@ -103,12 +101,12 @@ def _read_csv(
     separator = "\t" if files.extension.startswith(".tsv") else ","
     same_header: dict[tuple[str, ...], list[pathlib.Path]] = {}
     for path in files.paths:
-        header = _header(path, separator)
-        _check_names(header, files.place(path))
-        _check_columns(header, needed or (), files.place(path))
+        header = read_header(path, separator)
+        check_names(header, files.place(path), _RESERVED)
+        check_needed(header, needed or (), files.place(path))
         same_header.setdefault(header, []).append(path)
     columns = list(dict.fromkeys(column for header in same_header for column in header))
-    _check_names(columns, files.title)
+    check_names(columns, files.title, _RESERVED)
     _create(engine, name, columns)
     options = f"header=true, delim='{separator}', quote='\"', escape='\"', strict_mode=true"
     for header, paths in same_header.items():
@@ -135,8 +133,8 @@ def _read_json(
     found = sorted(key for (key,) in keys)
     if needed is None:
         needed = found
-    _check_names(needed, files.title)
-    _check_columns(found, needed, files.title)
+    check_names(needed, files.title, _RESERVED)
+    check_needed(found, needed, files.title)
     fields = json.dumps(dict.fromkeys(needed, "JSON"))
     engine.raw_sql(f"""
         CREATE OR REPLACE VIEW {_quoted(name)} AS
@@ -157,12 +155,15 @@ def _read_parquet(
         try:
             found = pq.read_schema(path).names
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise ValueError(f"{path} is not a Parquet file, or damaged: {error}") from error
+            raise ValueError(
+                f"{path} is not a Parquet file, or damaged. Received: {error} Expected: a whole "
+                "Parquet file; fetch it again, or mend its name."
+            ) from error
         # The engine counts rows in a column of this name.
-        _check_names(found, files.place(path), {"file_row_number"})
-        _check_columns(found, needed or (), files.place(path))
+        check_names(found, files.place(path), {*_RESERVED, "file_row_number"})
+        check_needed(found, needed or (), files.place(path))
         columns |= dict.fromkeys(found)
-    _check_names(columns, files.title)
+    check_names(columns, files.title, _RESERVED)
     rows = ", ".join(f"rows.{_quoted(column)}" for column in columns)
     order = ", ".join(f"({_text(path)}, {i})" for i, path in enumerate(files.paths))
     engine.raw_sql(f"""
@@ -182,7 +183,8 @@ def _create(engine: Backend, name: str, columns: Sequence[str]) -> None:
     types = ", ".join(f"{column} VARCHAR" for column in [*places, FILE])
     for suffix in ("errors", "scans"):
         engine.raw_sql(f"DROP TABLE IF EXISTS {_quoted(f'{name}_{suffix}')}")
-    engine.raw_sql(f"CREATE OR REPLACE TABLE {_quoted(f'{name}_read')} ({types})")
+    # Temporary tables are not compressed, which would cost more than all else that is done to text.
+    engine.raw_sql(f"CREATE OR REPLACE TEMP TABLE {_quoted(f'{name}_read')} ({types})")
 
 
 def _insert_csv(
@@ -265,62 +267,8 @@ def _number_rows(
     """)
 
 
-def _header(path: pathlib.Path, separator: str) -> tuple[str, ...]:
-    """Names of the columns of a CSV file; pandas leaves the one of its index empty."""
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        # Later lines are decoded along with the first; one that is not UTF-8 is a bad row.
-        with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            names = next(csv.reader(file, delimiter=separator, strict=True), [])
-        "".join(names).encode("utf-8")
-    except (OSError, EOFError, UnicodeEncodeError, csv.Error) as error:
-        raise ValueError(f"Cannot read the header of {path}: {error}.") from error
-    if not names:
-        raise ValueError(f"{path} is empty. Expected: a first line with the names of the columns.")
-    return tuple(name.strip() or f"column_{i}" for i, name in enumerate(names))
-
-
-def _check_columns(found: Iterable[str], needed: Sequence[str], where: str) -> None:
-    found = list(found)
-    missing = [column for column in needed if column not in found]
-    if not missing:
-        return
-    told = []
-    for column in missing:
-        close = difflib.get_close_matches(column, found, n=1)
-        told.append(f"'{column}'" + (f" (did you mean '{close[0]}'?)" if close else ""))
-    raise ValueError(
-        f"{_begin(where)} lacks columns that the spec names: {', '.join(told)}. Its columns: "
-        f"{', '.join(found) or 'none'}. Mend the names in the spec, or set `source`."
-    )
-
-
-def _check_names(
-    columns: Iterable[str], what: str, reserved: Collection[str] = frozenset()
-) -> None:
-    """The engine does not tell names apart by case alone."""
-    seen: dict[str, str] = {}
-    for column in columns:
-        if (key := column.lower()) in seen:
-            raise ValueError(
-                f"{_begin(what)} has columns '{seen[key]}' and '{column}', whose names must differ "
-                "by more than case. Rename one."
-            )
-        if key in _RESERVED or key in reserved:
-            raise ValueError(
-                f"{_begin(what)} has a column '{column}', a name that is taken. Rename the column."
-            )
-        if "\0" in column:
-            raise ValueError(
-                f"{_begin(what)} has a column with a NUL byte in its name. Received: "
-                f"{column[:40]!r}. The file is damaged, or of another encoding than UTF-8."
-            )
-        seen[key] = column
-
-
-def _begin(title: str) -> str:
-    """A title as the beginning of a sentence."""
-    return title[0].upper() + title[1:]
+def _names(columns: Iterable[str]) -> str:
+    return ", ".join(_quoted(column) for column in columns)
 
 
 def _place(index: int) -> str:

@@ -86,9 +86,9 @@ def find_log(inputs: str | pathlib.Path, pattern: str, tables: Iterable[str] = (
         found = [p for p in _matches(path, pattern) if p not in side]
         if not found:
             raise FileNotFoundError(
-                f"No file in {path} matches input.files = {pattern!r}. Found: "
-                f"{_some_files(path)}. Give the directory that holds the log, or set `files` under "
-                "[input] of the spec."
+                f"No file in {path} matches input.files = {pattern!r}. Received: "
+                f"{_some_files(path)}. Expected: files of the log. Give the directory that holds "
+                "it, or set `files` under [input] of the spec."
             )
         return _same_kind(path, found, "the log")
     if path.is_file():
@@ -97,7 +97,8 @@ def find_log(inputs: str | pathlib.Path, pattern: str, tables: Iterable[str] = (
     found = [p for p in found if p.is_file() and not p.name.startswith((".", "_"))]
     if not found:
         raise FileNotFoundError(
-            f"No file matches {text!r}. Expected: a file, a glob, or a directory that holds a log."
+            f"No file matches {text!r}. Received: {path}, which is not there. Expected: a file, a "
+            "glob in quotes, or a directory that holds a log."
         )
     return _same_kind(_fixed_part(path), found, "the log")
 
@@ -107,8 +108,9 @@ def find_table(directory: pathlib.Path, name: str, pattern: str) -> InputFiles:
     found = _matches(directory, pattern)
     if not found:
         raise FileNotFoundError(
-            f"Side table '{name}': no file in {directory} matches {pattern!r}. Found: "
-            f"{_some_files(directory)}. Mend `file` under [tables.{name}] of the spec."
+            f"Side table '{name}': no file in {directory} matches {pattern!r}. Received: "
+            f"{_some_files(directory)}. Expected: the file of the table beside the log. Mend "
+            f"`file` under [tables.{name}] of the spec."
         )
     return _same_kind(directory, found, f"side table '{name}'")
 
@@ -127,8 +129,8 @@ def check_whole(files: InputFiles) -> None:
                     pass
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(
-                f"Cannot read {files.title} ({files.name(path)}): {error}. The file is damaged or "
-                "cut short; fetch it again."
+                f"Cannot read {files.title} ({files.name(path)}). Received: {error}. Expected: a "
+                "whole file; it is damaged or cut short, fetch it again."
             ) from error
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -150,14 +152,14 @@ def _same_kind(directory: pathlib.Path, paths: list[pathlib.Path], title: str) -
     unknown = [name for extension, name in extensions.items() if extension not in FORMATS]
     if unknown:
         raise ValueError(
-            f"Cannot read {unknown[0]}, a file of {title}. Expected one of: {_listed(FORMATS)} "
-            "(.json: one object a line)."
+            f"Cannot read {unknown[0]}, a file of {title}. Received: another kind of file. "
+            f"Expected one of: {_listed(FORMATS)} (.json: one object a line)."
         )
     if len(extensions) > 1:
         received = _listed(f"{name} ({extension})" for extension, name in extensions.items())
         raise ValueError(
-            f"All files of {title} must be of one kind. Received: {received}. Narrow the glob, or "
-            "`files` under [input] of the spec."
+            f"All files of {title} must be of one kind. Received: {received}. Expected: files of "
+            "one kind. Narrow the glob, or `files` under [input] of the spec."
         )
     return InputFiles(directory, tuple(paths), next(iter(extensions)), title)
 

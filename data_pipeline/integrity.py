@@ -25,7 +25,10 @@ def check_sizes(directory: str | pathlib.Path, shards: Sequence[ShardInfo]) -> N
     for shard in shards:
         path = pathlib.Path(directory) / shard.file
         if not path.is_file():
-            raise ShardError(f"Shard {path} is missing. Expected: {shard.bytes} bytes. {_MEND}")
+            raise ShardError(
+                f"Shard {path} is missing. Received: no such file. Expected: {shard.bytes} bytes. "
+                f"{_MEND}"
+            )
         size = path.stat().st_size
         if size != shard.bytes:
             raise ShardError(
@@ -79,8 +82,8 @@ def read_errors(directory: str | pathlib.Path) -> Iterator[None]:
             if damage := find_damage(directory / shard.file):
                 raise ShardError(f"{damage} {_MEND}") from error
         raise ShardError(
-            f"Reading {directory} failed ({error.message}), but every shard could be read when it "
-            "was tried again. Expected: files that stay the same; check the disk."
+            f"Reading {directory} failed, but every shard could be read when it was tried again. "
+            f"Received: {error.message}. Expected: files that stay the same; check the disk."
         ) from error
     # TensorFlow quotes records that it cannot parse, and fails to decode its own message.
     except (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ibis
 import ibis.expr.types as ir
-from ibis.backends.duckdb import Backend
+from ibis.backends import BaseBackend
 
 from clsd_tf.features import ClickLogSpec, ColumnSpec
 from data_pipeline.checks import CLICKED, SHOWN, TIME
@@ -34,7 +34,7 @@ def explode_lists(spec: ClickLogSpec, rows: ir.Table) -> ir.Table:
 
 
 def drop_duplicates(
-    engine: Backend, spec: ClickLogSpec, rows: ir.Table, name: str
+    engine: BaseBackend, spec: ClickLogSpec, rows: ir.Table, name: str
 ) -> tuple[ir.Table, int]:
     """Drops rows that equal an earlier one in all columns of the log that the spec names.
 
@@ -57,17 +57,17 @@ def drop_duplicates(
     return (rows.anti_join(repeated, places) if count else rows), count
 
 
-def check_key(engine: Backend, name: str, key: str, table: ir.Table) -> None:
+def check_key(engine: BaseBackend, name: str, key: str, table: ir.Table) -> None:
     """Raises ValueError, with an example, if a key stands in several rows of side table `name`."""
     counts = table.group_by(KEY).aggregate(rows=table.count())
     repeated = counts.filter(counts["rows"] > 1).order_by(KEY)
     examples = engine.to_pyarrow(repeated.limit(1)).to_pylist()
     if examples:
         raise ValueError(
-            f"Side table '{name}' has several rows for the same '{key}': "
-            f"{engine.to_pyarrow(repeated.count()).as_py():,} keys are repeated. Example: "
+            f"Side table '{name}' has several rows for the same '{key}'. Received: "
+            f"{engine.to_pyarrow(repeated.count()).as_py():,} keys are repeated, such as "
             f"{examples[0]['rows']} rows with {key} = {examples[0][KEY]!r}. Expected: at most one "
-            "row a key."
+            "row a key; remove the others."
         )
 
 

@@ -11,7 +11,7 @@ import shutil
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
-from ibis.backends.duckdb import Backend
+from ibis.backends import BaseBackend
 
 from clsd_tf.compatibility import check_same_columns
 from clsd_tf.encoding import EncodingTables, vocabulary_path
@@ -35,7 +35,7 @@ def check_source(spec: ClickLogSpec, source: str | pathlib.Path) -> None:
 
 
 def keep_tables(
-    engine: Backend,
+    engine: BaseBackend,
     rows: ir.Table,
     spec: ClickLogSpec,
     source: str | pathlib.Path,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import ibis
 import ibis.expr.types as ir
+from ibis.backends import BaseBackend
 from ibis.backends.duckdb import Backend
 
 from clsd_tf.features import ROW, ClickLogSpec, ColumnSpec
@@ -21,7 +22,7 @@ from data_pipeline.checks import (
 )
 from data_pipeline.counts import Counts
 from data_pipeline.days import DAY, of_days, with_day
-from data_pipeline.engines import UNREADABLE_FILES, keep_table
+from data_pipeline.engines import UNREADABLE_FILES, hand_over, keep_table
 from data_pipeline.ingest import FILE, NUMBER, RawRows, drop_rows, read_rows, unreadable
 from data_pipeline.input_files import InputFiles, find_log, find_table
 from data_pipeline.joins import (
@@ -75,15 +76,16 @@ def load_impressions(
     last_day: int | str | None = None,
     failed_quarantine: str | pathlib.Path | None = None,
     progress: Callable[[str], None] | None = None,
+    into: BaseBackend | None = None,
 ) -> Loaded:
-    """Loads the log that `spec` describes into table `impressions` of the engine.
+    """Loads the log that `spec` describes into table `impressions` of an engine.
 
     One row an impression: `_row` (int64, its place in the order of time, then file, then row),
     `_time` (int64 microseconds since the epoch), `_day` (string), and each source column whose role
     is not "ignore": int64, float64, string, or an array of int64 or string; NULL where missing.
 
     Args:
-      engine: of `open_engine`.
+      engine: of `open_engine`, by which files are read and rows are checked.
       spec: of the log.
       inputs: a file, a glob, or a directory.
       output_dir: bad rows go to `quarantine/part-0.parquet` in it, those of a side table to
@@ -94,6 +96,7 @@ def load_impressions(
       failed_quarantine: where bad rows are kept if there are too many, by default
         `<output_dir>.quarantine.parquet`.
       progress: called with the name of each step as it begins.
+      into: engine that does the rest and holds the table, by default `engine`.
 
     Raises:
       FileNotFoundError: the log or a side table has no files.
@@ -104,7 +107,8 @@ def load_impressions(
     failed = pathlib.Path(
         failed_quarantine or output_dir.with_name(f"{output_dir.name}.quarantine.parquet")
     )
-    loader = _Loader(engine, output_dir / "quarantine", failed, max_bad_fraction)
+    into = engine if into is None else into
+    loader = _Loader(engine, into, output_dir / "quarantine", failed, max_bad_fraction)
     begin = progress or (lambda step: None)
 
     files = find_log(inputs, spec.input.files, [table.file for table in spec.tables.values()])
@@ -112,10 +116,10 @@ def load_impressions(
     rows = loader.load_log(spec, files)
     begin("Dropping duplicates")
     rows = with_day(spec, explode_lists(spec, rows))
-    shown = loader.good_rows if spec.explode is None else _count(engine, rows)
+    shown = loader.good_rows if spec.explode is None else _count(into, rows)
     days = of_days(spec, rows, first_day, last_day)
-    left_out = 0 if days is rows else shown - _count(engine, days)
-    rows, duplicates = drop_duplicates(engine, spec, days, f"{_RAW}duplicates")
+    left_out = 0 if days is rows else shown - _count(into, days)
+    rows, duplicates = drop_duplicates(into, spec, days, f"{_RAW}duplicates")
     for name, log_key in table_keys(spec):
         begin(f"Joining side table '{name}'")
         rows = loader.join(spec, files.directory, name, log_key, rows)
@@ -124,27 +128,28 @@ def load_impressions(
     order = ibis.row_number().over(order_by=[rows[c] for c in (TIME, FILE, NUMBER, PLACE)])
     columns = [c.name for c in spec.source_columns if c.role != "ignore"]
     rows = rows.select(TIME, DAY, *columns, **{ROW: order.cast("int64")})
-    impressions = keep_table(engine, "impressions", rows)
+    impressions = keep_table(into, "impressions", rows)
     counts = Counts(
         rows_read=loader.rows_read,
         bad_rows=loader.rows_read - loader.good_rows,
         impressions=shown,
         duplicates=duplicates,
         left_out=left_out,
-        kept=_count(engine, impressions),
+        kept=_count(into, impressions),
     )
     counts.check(exploded=spec.explode is not None)
     if not counts.kept:
         raise ValueError(
-            f"No impression is left of {loader.rows_read:,} rows: {counts.bad_rows:,} of them are "
-            f"bad, and {left_out:,} impressions lie outside of first_day = {first_day} to "
-            f"last_day = {last_day}. Mend the log, the spec, or the days."
+            f"No impression is left of {loader.rows_read:,} rows. Received: {counts.bad_rows:,} "
+            f"bad rows, and {left_out:,} impressions outside of first_day = {first_day} to "
+            f"last_day = {last_day}. Expected: good rows of these days; mend the log, the spec, or "
+            "the days."
         )
     loader.drop_tables()
     return Loaded(impressions, counts, loader.quarantined, loader.source)
 
 
-def _count(engine: Backend, rows: ir.Table) -> int:
+def _count(engine: BaseBackend, rows: ir.Table) -> int:
     return int(engine.to_pyarrow(rows.count()).as_py())
 
 
@@ -152,9 +157,14 @@ class _Loader:
     """Reads files, and keeps count of what was read and what went to the quarantine."""
 
     def __init__(
-        self, engine: Backend, quarantine: pathlib.Path, failed: pathlib.Path, limit: float
+        self,
+        engine: Backend,
+        into: BaseBackend,
+        quarantine: pathlib.Path,
+        failed: pathlib.Path,
+        limit: float,
     ):
-        self._engine, self._quarantine, self._failed = engine, quarantine, failed
+        self._engine, self._into, self._quarantine, self._failed = engine, into, quarantine, failed
         self._limit = limit
         self.rows_read = self.good_rows = 0
         self.quarantined: dict[str, int] = {}
@@ -183,7 +193,7 @@ class _Loader:
         needed = {key_name, *(column.source_name for column in columns)}
         files = find_table(directory, name, spec.tables[name].file)
         table, bad = self._load(name, files, needed, lambda raw: check_table(raw, columns, key))
-        check_key(self._engine, name, key_name, table)
+        check_key(self._into, name, key_name, table)
         self.quarantined |= {f"{name}: {reason}": count for reason, count in bad.items()}
         return join_table(rows, log_key, table, [column.name for column in columns])
 
@@ -211,7 +221,10 @@ class _Loader:
         if is_log:
             self.rows_read = rows
             if not rows:
-                raise ValueError(f"The log has no rows. Received: {files.listed()}.")
+                raise ValueError(
+                    f"The log has no rows. Received: {files.listed()}, with a header at most. "
+                    "Expected: impressions; give the file that holds them."
+                )
         failed = sum(bad.values()) > self._limit * rows
         path = self._quarantine / ("part-0.parquet" if is_log else f"{name}.parquet")
         path = self._failed if failed else path
@@ -219,4 +232,5 @@ class _Loader:
             write_quarantine(self._engine, raw, checked, path)
         if failed:
             raise too_many(files.title, rows, bad, self._limit, path)
-        return checked.filter(checked[REASON].isnull()).drop(REASON), bad
+        good = checked.filter(checked[REASON].isnull()).drop(REASON)
+        return hand_over(good, self._engine, self._into, f"{table}_good"), bad

@@ -128,7 +128,7 @@ class Manifest:
         """The shards of `split`, none if it has no rows. Raises ValueError if there is no split."""
         if split not in self.rows:
             raise ValueError(
-                f"Unknown split. Received: {split!r}. The data set has: {', '.join(self.rows)}."
+                f"Unknown split. Received: {split!r}. Expected one of: {', '.join(self.rows)}."
             )
         return tuple(shard for shard in self.shards if shard.split == split)
 

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 
 import ibis.expr.types as ir
 from ibis import ifelse
-from ibis.backends.duckdb import Backend
+from ibis.backends import BaseBackend
 
 from clsd_tf.features import GROUP, ROW
 from data_pipeline.hashing import hashed
 from data_pipeline.noise_base import LIMIT, NoiseKind, NoisyLog
 from data_pipeline.splits import SPLIT
+from data_pipeline.streaming import write_parquet
 
 NOISE_FILE = "truth/noise.parquet"
 _IS_NOISE = "_is_noise"
@@ -57,10 +58,10 @@ def planted_shares(rows: ir.Table, label: str, group_names: Sequence[str]) -> di
     return {name: shares.get(number, 0.0) for number, name in enumerate(group_names)}
 
 
-def write_truth(engine: Backend, rows: ir.Table, directory: pathlib.Path) -> None:
+def write_truth(engine: BaseBackend, rows: ir.Table, directory: pathlib.Path) -> None:
     """Writes `truth/noise.parquet`: `_row`, `split`, `is_noise` of training and validation rows."""
     path = directory / NOISE_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     truth = rows.filter(rows[SPLIT].isin(_NOISY_SPLITS)).order_by(ROW)
     columns = {ROW: truth[ROW], "split": truth[SPLIT], "is_noise": truth[_IS_NOISE]}
-    engine.to_parquet(truth.select(**columns), path)
+    write_parquet(engine, truth.select(**columns), path)

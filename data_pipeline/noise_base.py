@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import ibis.expr.types as ir
-from ibis.backends.duckdb import Backend
+from ibis.backends import BaseBackend
 
 from clsd_tf.features import ClickLogSpec
 
@@ -32,7 +32,7 @@ class NoisyLog:
       seed: of what is drawn.
     """
 
-    engine: Backend
+    engine: BaseBackend
     spec: ClickLogSpec
     group_names: Sequence[str]
     seed: int
@@ -94,4 +94,6 @@ def check_probabilities(values: Sequence[float], what: str) -> None:
     """Raises NoiseError, of `what`, unless all values are in [0, 1]."""
     outside = [value for value in values if not 0 <= value <= 1]
     if outside:
-        raise NoiseError(f"{what} is a probability in [0, 1]. Received: {outside}.")
+        raise NoiseError(
+            f"{what} is a probability. Received: {outside}. Expected: numbers in [0, 1]."
+        )

@@ -187,7 +187,8 @@ class CategoryNoise(NoiseKind):
             return int(self.value)
         except ValueError as error:
             raise NoiseError(
-                f"Column '{self.column}' holds integers. Received: {self.value!r} in {self}."
+                f"Column '{self.column}' holds integers. Received: {self.value!r} in {self}. "
+                "Expected: an integer."
             ) from error
 
     def _require_rows(self, rows: ir.Table, matches: ir.BooleanValue) -> None:

@@ -11,17 +11,19 @@ import shutil
 from collections.abc import Callable, Iterator
 
 import duckdb
+from ibis.backends import BaseBackend
 from ibis.backends.duckdb import Backend
 
 from clsd_tf.spec import parse_spec, read_spec_text
-from data_pipeline.cli import steps, write_json
+from data_pipeline.cli import write_json
 from data_pipeline.data_set import WriteOptions, write_data_set
 from data_pipeline.datasets import spec_path
 from data_pipeline.directories import whole_directory
-from data_pipeline.engines import open_engine, told
+from data_pipeline.engines import open_engine, open_spark, told
 from data_pipeline.kept_tables import check_source
 from data_pipeline.loading import load_impressions
 from data_pipeline.manifest import Manifest
+from data_pipeline.progress import steps
 from data_pipeline.schema import write_schema
 
 # A directory with a manifest is a finished data set.
@@ -43,6 +45,8 @@ class ReadOptions:
       last_day: as text; rows of later days are left out.
       threads: of the engine; None: all processors.
       memory_limit: of the engine, such as "8GB"; None: its default.
+      engine: "duckdb", or "spark" for all that comes after reading and checking the files.
+      spark_master: where Spark runs.
     """
 
     max_bad_fraction: float = 0.01
@@ -50,11 +54,14 @@ class ReadOptions:
     last_day: str | None = None
     threads: int | None = None
     memory_limit: str | None = None
+    engine: str = "duckdb"
+    spark_master: str = "local[*]"
 
     def decisive(self) -> dict[str, object]:
-        """What decides which rows are read; threads and memory change no byte."""
+        """What decides which rows are read; who computes, and with what, changes no byte."""
         options = dataclasses.asdict(self)
-        return {n: v for n, v in options.items() if n not in ("threads", "memory_limit")}
+        others = ("threads", "memory_limit", "engine", "spark_master")
+        return {n: v for n, v in options.items() if n not in others}
 
 
 def prepare(
@@ -94,10 +101,10 @@ def prepare(
         check_source(log, write.encoding_from)
     place = pathlib.Path(output_dir).absolute()
     with whole_directory(place, mark=_MARK, overwrite=overwrite) as directory:
-        with _engine(directory / "engine", read) as engine:
+        with _engines(directory / "engine", read) as (reader, engine):
             with steps() as begin:
                 loaded = load_impressions(
-                    engine,
+                    reader,
                     log,
                     inputs,
                     directory,
@@ -106,6 +113,7 @@ def prepare(
                     last_day=read.last_day,
                     failed_quarantine=place.with_name(f"{place.name}.quarantine.parquet"),
                     progress=begin,
+                    into=engine,
                 )
             written = write_data_set(engine, loaded.impressions, log, directory, write)
         (directory / "spec.toml").write_text(text, encoding="utf-8")
@@ -138,11 +146,17 @@ def prepare(
 
 
 @contextlib.contextmanager
-def _engine(directory: pathlib.Path, read: ReadOptions) -> Iterator[Backend]:
-    """An engine whose files are removed with it, and whose lack of room is an expected error."""
-    engine = open_engine(directory, threads=read.threads, memory_limit=read.memory_limit)
+def _engines(directory: pathlib.Path, read: ReadOptions) -> Iterator[tuple[Backend, BaseBackend]]:
+    """The engine that reads files and the one that does the rest, often the same.
+
+    Their files are removed with them, and a lack of room is an expected error.
+    """
+    reader = open_engine(directory, threads=read.threads, memory_limit=read.memory_limit)
+    engine: BaseBackend = reader
     try:
-        yield engine
+        if read.engine == "spark":
+            engine = open_spark(directory / "spark", read.spark_master)
+        yield reader, engine
     except (duckdb.OutOfMemoryException, duckdb.IOException, duckdb.TransactionException) as error:
         raise EngineError(
             f"The engine lacks room. Received: {told(error)} Expected: enough memory and disk "
@@ -150,5 +164,6 @@ def _engine(directory: pathlib.Path, read: ReadOptions) -> Iterator[Backend]:
             "disk."
         ) from error
     finally:
-        engine.disconnect()
+        for opened in {id(e): e for e in (engine, reader)}.values():
+            opened.disconnect()
         shutil.rmtree(directory, ignore_errors=True)

@@ -2,13 +2,15 @@ r"""Prepares a click log: raw files in, encoded shards, vocabularies and statist
 
 python -m data_pipeline.prepare --spec=kuairand --input=KuaiRand-Pure/data --output_dir=prepared
 python -m data_pipeline.prepare --spec=my_log.toml --input='logs/2022-05-*.parquet' \
-    --output_dir=/tmp/clsd/prepared --first_day=2022-05-01 --last_day=2022-05-14 --memory_limit=8GB
+    --output_dir=prepared --first_day=2022-05-01 --last_day=2022-05-14 --memory_limit=8GB
 python -m data_pipeline.prepare --spec=kuairand --input=KuaiRand-Pure/data --overwrite \
-    --output_dir=/tmp/clsd/noisy --noise_rates=.05,.10,.20,.35 --noise_seed=1
+    --output_dir=noisy --noise_rates=.05,.10,.20,.35 --noise_seed=1
 python -m data_pipeline.prepare --spec=kuairand --input=KuaiRand-Pure/data --overwrite \
-    --output_dir=/tmp/clsd/clickbait --noise=items:.1:.4
+    --output_dir=clickbait --noise=items:.1:.4
 python -m data_pipeline.prepare --spec=next_day.toml --input='logs/2022-05-15.parquet' \
-    --output_dir=/tmp/clsd/next_day --encoding_from=/tmp/clsd/prepared
+    --output_dir=next_day --encoding_from=prepared
+python -m data_pipeline.prepare --spec=my_log.toml --input='logs/*.parquet' \
+    --output_dir=/shared/prepared --engine=spark --spark_master=spark://host:7077
 
 The spec names the columns of the log once (see `clsd_tf.features`). Rows that cannot be used go to
 `quarantine/` with a reason. The directory appears when it is whole. Then: `clsd-train`.
@@ -75,6 +77,16 @@ _THREADS = flags.DEFINE_integer("threads", None, "Of the engine; by default all 
 _MEMORY_LIMIT = flags.DEFINE_string(
     "memory_limit", None, "Of the engine, such as 8GB; what needs more goes to disk."
 )
+_ENGINE = flags.DEFINE_enum(
+    "engine",
+    "duckdb",
+    ["duckdb", "spark"],
+    "What computes. spark: the files are read and checked by DuckDB all the same; what needs all "
+    "rows at once, joins, duplicates, histories, vocabularies and order, is done by Spark.",
+)
+_SPARK_MASTER = flags.DEFINE_string(
+    "spark_master", "local[*]", "Where Spark runs, with --engine=spark; it sees output_dir."
+)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a data set in output_dir.")
 flags.mark_flags_as_required(["spec", "input", "output_dir"])
 
@@ -96,7 +108,7 @@ def _is_noise(text: str | None) -> bool:
 
 
 @flags.multi_flags_validator(
-    ["noise", "noise_rates"], message="One kind of noise is planted; leave one flag out."
+    ["noise", "noise_rates"], message="one kind of noise; leave one flag out."
 )
 def _is_one_kind(values: dict[str, object]) -> bool:
     return not (values["noise"] and values["noise_rates"])
@@ -105,6 +117,7 @@ def _is_one_kind(values: dict[str, object]) -> bool:
 def main(argv: list[str]) -> None:
     """Prepares by the flags."""
     del argv
+    _check_places()
     load_tensorflow()
     from data_pipeline.data_set import WriteOptions
     from data_pipeline.preparation import ReadOptions, prepare
@@ -115,6 +128,8 @@ def main(argv: list[str]) -> None:
         last_day=_LAST_DAY.value,
         threads=_THREADS.value,
         memory_limit=_MEMORY_LIMIT.value,
+        engine=_ENGINE.value,
+        spark_master=_SPARK_MASTER.value,
     )
     write = WriteOptions(
         layout=_LAYOUT.value,
@@ -151,6 +166,23 @@ def main(argv: list[str]) -> None:
         before_shown=add_results,
     )
     print(output_dir / _RESULTS, flush=True)
+
+
+def _check_places() -> None:
+    """Finds mistakes that need no TensorFlow, whose import takes seconds."""
+    from clsd_tf.spec import read_spec
+    from data_pipeline.datasets import spec_path
+    from data_pipeline.directories import check_free
+    from data_pipeline.input_files import find_log
+
+    log = read_spec(spec_path(_SPEC.value))
+    find_log(_INPUT.value, log.input.files, [table.file for table in log.tables.values()])
+    check_free(_OUTPUT_DIR.value, mark="manifest.json", overwrite=_OVERWRITE.value)
+    if _GROW_VOCABULARY.value and not _ENCODING_FROM.value:
+        raise ValueError(
+            "Vocabularies grow from those of an earlier data set. Received: --grow_vocabulary "
+            "without --encoding_from. Expected: both; a new data set learns all of its tokens."
+        )
 
 
 def cli() -> None:

@@ -23,7 +23,13 @@ from data_pipeline.integrity import check_sizes, read_errors, verify
 from data_pipeline.manifest import Manifest, ShardError, ShardInfo
 from data_pipeline.scores import checked_sidecars, decode_logits
 from data_pipeline.shard_format import ShardFeature, parse_blocks, parse_rows, shard_features
-from data_pipeline.sharing import ShardPart, record_rows, without_share, worker_share
+from data_pipeline.sharing import (
+    ShardPart,
+    divide,
+    record_rows,
+    without_share,
+    worker_share,
+)
 
 __all__ = [
     "ShardError",
@@ -54,6 +60,7 @@ def make_dataset(
     num_workers: int = 1,
     worker_index: int = 0,
     without_fold: tuple[int, int] | None = None,
+    num_batches: int | None = None,
     columns: Sequence[str] | None = None,
     extra_columns: Sequence[str] = (),
     scores: str | pathlib.Path | None = None,
@@ -75,7 +82,10 @@ def make_dataset(
         there are enough, else record by record of every file.
       worker_index: which of them this is.
       without_fold: (fold, number of folds): reads all rows but those that this worker of so many
-        would read. A single worker reads them.
+        would read.
+      num_batches: batches of an epoch, whatever `batch_size`; sizes differ by one row at most,
+        and where there are fewer rows than batches, the last ones are empty. Workers whose shares
+        differ so take the same number of steps.
       columns: model columns to read, None for all.
       extra_columns: satisfaction columns, labels besides the click, and `_row`, read only on
         request.
@@ -97,7 +107,11 @@ def make_dataset(
     features = _select(directory, columns, extra_columns)
     share = _share(manifest, split, num_workers, worker_index, without_fold)
     check_sizes(directory, [part.shard for part in share])
-    steps = _num_batches(share, batch_size, drop_remainder)
+    sizes = [batch_size]
+    if num_batches is None:
+        steps = _num_batches(share, batch_size, drop_remainder)
+    else:
+        steps, sizes = num_batches, _even_sizes(share, num_batches, drop_remainder)
     total = steps * epochs
     if epochs < 0 or not 0 <= skip_batches <= total:
         raise ValueError(
@@ -110,7 +124,10 @@ def make_dataset(
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.fold_in(tf.constant([seed, 0], tf.int64), epoch) if shuffle else None
-        batches = rows.windows(order).rebatch(batch_size, drop_remainder=drop_remainder)
+        windows = rows.windows(order)
+        batches = windows.rebatch(sizes or [1], drop_remainder=drop_remainder)
+        if num_batches is not None and len(sizes) < num_batches:
+            batches = batches.concatenate(_empty_batches(windows, steps - len(sizes)))
         return batches.skip(tf.where(epoch == skip_epochs, tf.constant(skip_steps, tf.int64), 0))
 
     dataset = tf.data.Dataset.range(skip_epochs, epochs).flat_map(one_epoch)
@@ -159,12 +176,13 @@ def _share(
     if without_fold is None:
         return worker_share(manifest, split, num_workers, worker_index)
     fold, num_folds = without_fold
-    if num_workers != 1 or not 0 <= fold < num_folds or num_folds < 2:
+    if not 0 <= fold < num_folds or num_folds < 2:
         raise ValueError(
-            "`without_fold` must be (fold, number of folds) with at least 2 folds, and a single "
-            f"worker reads them. Received: without_fold={without_fold}, num_workers={num_workers}."
+            "`without_fold` must be (fold, number of folds) with at least 2 folds. Received: "
+            f"without_fold={without_fold}."
         )
-    return without_share(manifest, split, num_folds, fold)
+    rest = without_share(manifest, split, num_folds, fold)
+    return divide(rest, num_workers, worker_index, block=record_rows(manifest))
 
 
 def _num_batches(share: Sequence[ShardPart], batch_size: int, drop_remainder: bool) -> int:
@@ -172,6 +190,26 @@ def _num_batches(share: Sequence[ShardPart], batch_size: int, drop_remainder: bo
         raise ValueError(f"`batch_size` must be >= 1. Received: {batch_size}.")
     rows = sum(part.rows for part in share)
     return rows // batch_size if drop_remainder else math.ceil(rows / batch_size)
+
+
+def _even_sizes(share: Sequence[ShardPart], num_batches: int, drop_remainder: bool) -> list[int]:
+    """Rows of each batch; those without any are left out."""
+    if num_batches < 1 or drop_remainder:
+        raise ValueError(
+            "`num_batches` must be >= 1, and divides all rows. Received: "
+            f"num_batches={num_batches}, drop_remainder={drop_remainder}."
+        )
+    size, larger = divmod(sum(part.rows for part in share), num_batches)
+    sizes = [size + 1] * larger + [size] * (num_batches - larger)
+    return [rows for rows in sizes if rows]
+
+
+def _empty_batches(windows: tf.data.Dataset, count: int) -> tf.data.Dataset:
+    """Batches without rows, of the columns of `windows`."""
+    empty = tf.nest.map_structure(
+        lambda spec: tf.zeros([0, *spec.shape[1:]], spec.dtype), windows.element_spec
+    )
+    return tf.data.Dataset.from_tensors(empty).repeat(count)
 
 
 def _select(
@@ -188,7 +226,7 @@ def _select(
         if unknown := [name for name in names if name not in known]:
             raise ValueError(
                 f"`{argument}` names what the shards do not hold there. Received: "
-                f"{', '.join(unknown)}. They hold: {', '.join(known)}."
+                f"{', '.join(unknown)}. Expected some of: {', '.join(known)}."
             )
     names = {*wanted, *extra_columns, LABEL, WEIGHT, GROUP, USER}
     return [feature for feature in shard_features(spec) if feature.name in names]

@@ -134,7 +134,10 @@ def _checked(directory: pathlib.Path, manifest: ScoreManifest, shard: ShardInfo)
         )
     path = directory / entry.file
     if not path.is_file():
-        raise ScoreError(f"Scores {path} are missing. Expected: {entry.rows} rows. {mend}")
+        raise ScoreError(
+            f"Scores {path} are missing. Received: no such file. Expected: {entry.rows} rows. "
+            f"{mend}"
+        )
     if (found := checksum(path)) != entry.sha256:
         raise ScoreError(
             f"Scores {path} are cut short or damaged. Received: checksum {found[:12]}. Expected: "

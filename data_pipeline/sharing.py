@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from data_pipeline.manifest import Manifest, ShardInfo
 
@@ -34,21 +35,38 @@ def worker_share(
     Raises:
       ValueError: there is no such split or worker.
     """
+    whole = [ShardPart(shard, 0, 1, shard.rows) for shard in manifest.of_split(split)]
+    return divide(whole, num_workers, worker_index, block=record_rows(manifest))
+
+
+def divide(
+    parts: Sequence[ShardPart], num_workers: int, worker_index: int, *, block: int
+) -> list[ShardPart]:
+    """What one worker reads of given parts, by the rule of `worker_share`.
+
+    Args:
+      parts: of shards.
+      num_workers: that share them, each row going to exactly one.
+      worker_index: which of them this is.
+      block: rows in a record.
+
+    Raises:
+      ValueError: there is no such worker.
+    """
     if not 0 <= worker_index < num_workers:
         raise ValueError(
             "`worker_index` must be in [0, num_workers). Received: "
             f"worker_index={worker_index}, num_workers={num_workers}."
         )
-    shards = manifest.of_split(split)
-    if len(shards) >= num_workers:
-        return [ShardPart(shard, 0, 1, shard.rows) for shard in shards[worker_index::num_workers]]
-    block = record_rows(manifest)
+    if len(parts) >= num_workers:
+        return list(parts[worker_index::num_workers])
     share = []
-    for index, shard in enumerate(shards):
-        first = (worker_index - index) % num_workers
-        starts = range(first * block, shard.rows, num_workers * block)
-        rows = sum(min(block, shard.rows - start) for start in starts)
-        share.append(ShardPart(shard, first, num_workers, rows))
+    for index, part in enumerate(parts):
+        first = part.first + part.every * ((worker_index - index) % num_workers)
+        every = part.every * num_workers
+        starts = range(first * block, part.shard.rows, every * block)
+        rows = sum(min(block, part.shard.rows - start) for start in starts)
+        share.append(ShardPart(part.shard, first, every, rows))
     return share
 
 

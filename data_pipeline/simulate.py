@@ -1,10 +1,10 @@
 r"""Simulates a click log in which it is known how much interest is behind each click.
 
-python -m data_pipeline.simulate --output_dir=/tmp/clsd/simulated --rows=200000 --seed=0
-python -m data_pipeline.simulate --output_dir=/tmp/clsd/noisy --noise_rates=.05,.10,.20,.35 \
+python -m data_pipeline.simulate --output_dir=simulated --rows=200000 --seed=0
+python -m data_pipeline.simulate --output_dir=noisy --noise_rates=.05,.10,.20,.35 \
     --format=csv
-python -m data_pipeline.simulate --output_dir=/tmp/clsd/falling --noise=interest:.4
-python -m data_pipeline.simulate --output_dir=/tmp/clsd/rehearsal --spec=kuairand
+python -m data_pipeline.simulate --output_dir=falling --noise=interest:.4
+python -m data_pipeline.simulate --output_dir=rehearsal --spec=kuairand
 
 Writes the log, its `spec.toml`, and the truth about each impression in `truth/truth.parquet`, which
 no spec names. With --spec the log and its side tables have the columns of that spec, so that a job
@@ -17,9 +17,10 @@ import pathlib
 
 from absl import flags
 
-from data_pipeline.cli import run_main, steps, write_results
+from data_pipeline.cli import run_main, write_results
 from data_pipeline.noise_base import NoiseError
 from data_pipeline.noise_kinds import InterestNoise, parse_noise
+from data_pipeline.progress import steps
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Directory of the log; made if need be.")
 _SPEC = flags.DEFINE_string(
@@ -77,7 +78,9 @@ def _is_known_noise(text: str | None) -> bool:
     return True
 
 
-@flags.multi_flags_validator(["noise", "noise_rates"], message="Leave one of the two out.")
+@flags.multi_flags_validator(
+    ["noise", "noise_rates"], message="one kind of noise; leave one flag out."
+)
 def _is_one_kind(values: dict[str, object]) -> bool:
     return values["noise"] is None or not flags.FLAGS["noise_rates"].present
 

@@ -120,8 +120,9 @@ def group_values(
         low, high = np.ceil(low), np.ceil(high)
         if (empty := np.flatnonzero(low >= high)).size:
             raise ValueError(
-                f"Column '{column.name}': no integer lies in bucket {empty[0]} of boundaries "
-                f"{list(column.boundaries)}. Give it type 'float', or boundaries further apart."
+                f"Column '{column.name}': no integer lies in bucket {empty[0]}. Received: "
+                f"boundaries {list(column.boundaries)}. Expected: an integer in each bucket. Give "
+                "it type 'float', or boundaries further apart."
             )
     drawn = low[group] + rng.random(len(group)) * (high - low)[group]
     return _typed(column, np.floor(drawn) if column.type == "int" else drawn)

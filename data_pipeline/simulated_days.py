@@ -96,7 +96,8 @@ def _ordinal(day: int | str, plain: bool) -> int:
     date = _date(day)
     if date is None:
         raise ValueError(
-            f"Days can be simulated as 20220504, '2022-05-04' or plain numbers. Received: {day!r}."
+            f"Days of the split cannot be simulated. Received: {day!r}. Expected: days such as "
+            "20220504, '2022-05-04', or plain numbers."
         )
     return date.toordinal()
 

@@ -72,8 +72,8 @@ def file_name(pattern: str, stem: str, suffixes: list[str]) -> str:
         if fnmatch.fnmatchcase(name, pattern) and _suffix(name):
             return name
     raise ValueError(
-        f"A simulated log cannot be written as '{pattern}'. Expected a name or a glob that ends in "
-        f"one of {', '.join(_FORMATS)}."
+        f"A simulated log cannot be written so. Received: input.files = {pattern!r}. Expected: a "
+        f"name or a glob that ends in one of {', '.join(_FORMATS)}."
     )
 
 

@@ -21,7 +21,8 @@ import tempfile
 
 from absl import app, flags
 
-from data_pipeline.cli import run_main, steps, write_results
+from data_pipeline.cli import run_main, write_results
+from data_pipeline.progress import steps
 
 # How a command that takes arguments beside flags says so.
 ARGUMENTS = "draft LOG | check SPEC [LOG]"
@@ -49,7 +50,8 @@ def main(argv: list[str]) -> None:
         _check(arguments[1], *arguments[2:])
     else:
         raise app.UsageError(
-            f"Received: {' '.join(arguments) or 'no arguments'}. Expected: {ARGUMENTS}."
+            f"`clsd-spec` drafts or checks. Received: {' '.join(arguments) or 'no arguments'}. "
+            f"Expected: {ARGUMENTS}."
         )
 
 
@@ -65,7 +67,8 @@ def _draft(inputs: str) -> None:
     output = pathlib.Path(_OUTPUT.value or f"{name}.toml")
     if output.exists() and not _OVERWRITE.value:
         raise FileExistsError(
-            f"{output} exists, and may have been edited. Give --overwrite to replace it, or choose "
+            f"{output} exists, and may have been edited. Received: that --output. Expected: a file "
+            "that is not there. Give --overwrite to replace it, or choose "
             "another --output."
         )
     given = {"label": _LABEL, "user": _USER, "item": _ITEM, "timestamp": _TIMESTAMP}
@@ -134,7 +137,8 @@ def _check(spec: str, inputs: str | None = None) -> None:
     )
     if counts["error"]:
         raise ValueError(
-            f"The spec does not fit the log: {told}. Mend what stands after 'error' above."
+            f"The spec does not fit the log. Received: {told}. Expected: no errors; mend what "
+            "stands after 'error' above."
         )
 
 

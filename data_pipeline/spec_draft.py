@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import textwrap
 
 from data_pipeline.log_profile import LogProfile
+from data_pipeline.spec_draft_sections import further_sections, split_section
 from data_pipeline.spec_encodings import Options, suggest_encoding, suggest_group, suggest_id
 from data_pipeline.spec_findings import Evidence, Finding, findings_of
 from data_pipeline.spec_roles import Named, looks_like_group
+from data_pipeline.toml_text import comment, inline_table
 
-_WIDTH = 100
 _SECTIONS = {
     "keys": "Who saw what, when, and whether it was clicked.",
     "group": "Groups of users, for which the confidence of clicks is adapted.",
@@ -20,8 +20,6 @@ _SECTIONS = {
     "satisfaction": "Known only after the click: judges models, is never an input.",
     "ignore": "Left out.",
 }
-# The least share of rows that a day, or several, must have to test on.
-_MIN_SHARE = 0.03
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +76,8 @@ def draft_spec(log: LogProfile, name: str) -> Draft:
         f"name = {json.dumps(name)}",
     ]
     for edit in edits:
-        lines += ["", *_comment(f"EDIT: {edit}")]
-    lines += ["", *_split(log), "", *_sections(log, has_group=group is not None)]
+        lines += ["", *comment(f"EDIT: {edit}")]
+    lines += ["", *split_section(log), "", *further_sections(log, has_group=group is not None)]
     lines += ["", "[columns]"]
     for section, title in _SECTIONS.items():
         own = [column for column in columns if column.section == section]
@@ -87,8 +85,8 @@ def draft_spec(log: LogProfile, name: str) -> Draft:
             continue
         lines += [f"# {title}", ""] if section == "keys" else ["", f"# {title}", ""]
         for column in own:
-            lines += [line for comment in column.comments for line in _comment(comment)]
-            lines.append(f"{column.name} = {_inline(column.options)}")
+            lines += [line for text in column.comments for line in comment(text)]
+            lines.append(f"{column.name} = {inline_table(column.options)}")
     return Draft("\n".join(lines) + "\n", tuple(findings), tuple(edits))
 
 
@@ -224,81 +222,4 @@ def _missing(role: str, log: LogProfile) -> str:
     return (
         f'No column looks like the {role} by its name. Set role = "{role}" below, or draft again '
         f"with --{role}=COLUMN. Candidates by their values: {listed}."
-    )
-
-
-def _split(log: LogProfile) -> list[str]:
-    days, total = list(log.days), sum(log.days.values())
-    test = valid = None
-    rows = 0
-    for day in reversed(days):
-        rows += log.days[day]
-        if rows >= _MIN_SHARE * total:
-            if test is None:
-                test, rows = day, 0
-            else:
-                valid = day
-                break
-    if valid is None or valid == days[0] or len(days) > 400:
-        return [
-            "# The last tenth of rows by time is for testing, the one before for validation.",
-            "[split]",
-            'by = "time"',
-        ]
-    lines = [
-        f"# Rows of {len(days)} days, {days[0]} to {days[-1]}. The last are for testing, those",
-        '# before for validation. Or: by = "time", with the last tenths of rows.',
-        "[split]",
-    ]
-    day_column = log.roles.day
-    is_number = day_column is not None and log.evidence[day_column].column.type == "int"
-    if day_column is not None:
-        lines.append(f"day_column = {json.dumps(re.sub(r'[^A-Za-z0-9_]+', '_', day_column))}")
-    else:
-        lines.append("utc_offset = 0  # hours: where a day of your users begins")
-    lines += [
-        f"{option} = {day if is_number else json.dumps(day)}"
-        for option, day in (("valid_from", valid), ("test_from", test))
-    ]
-    return lines
-
-
-def _sections(log: LogProfile, *, has_group: bool) -> list[str]:
-    lines = [
-        "# The last items that a user clicked before an impression, from the log itself.",
-        "[history]",
-        "length = 50",
-    ]
-    if has_group:
-        return lines
-    days = list(log.days)
-    begin = days[len(days) // 3] if len(days) >= 3 else "2024-03-04"
-    number = log.roles.day is not None and log.evidence[log.roles.day].column.type == "int"
-    return [
-        *lines,
-        "",
-        *_comment(
-            "NOTE: no column looks like a group of users (a segment, a tier, earlier activity), so "
-            "that there will be one group, and confidence knows no local part. Give a column role "
-            '= "group", or take the lines below: users are then grouped by what they did before '
-            "`train_from`, and earlier rows are for that only."
-        ),
-        f"# train_from = {begin if number else json.dumps(begin)}   # under [split]",
-        "# [activity]",
-        "# quantiles = 4",
-    ]
-
-
-def _inline(options: Options) -> str:
-    return "{ " + ", ".join(f"{key} = {_value(value)}" for key, value in options.items()) + " }"
-
-
-def _value(value: str | int | float | bool) -> str:
-    # JSON's strings, numbers and booleans are TOML's, but for what JSON escapes as surrogates.
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _comment(text: str) -> list[str]:
-    return textwrap.wrap(
-        text, _WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False
     )

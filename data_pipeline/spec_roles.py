@@ -87,7 +87,7 @@ def find_roles(columns: Iterable[Named], given: Mapping[str, str | None]) -> Rol
     for role, name in given.items():
         if name is not None and name not in by_name:
             raise ValueError(
-                f"--{role} names no column of the log. Received: {name!r}. Its columns: "
+                f"--{role} names no column of the log. Received: {name!r}. Expected one of: "
                 f"{', '.join(by_name)}."
             )
     taken = {name for name in given.values() if name is not None}

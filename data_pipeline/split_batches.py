@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
-from ibis.backends.duckdb import Backend
+from ibis.backends import BaseBackend
 
 from clsd_tf.features import ROW, ClickLogSpec
 from data_pipeline.arrow_encoding import DAY
@@ -18,7 +18,7 @@ from data_pipeline.streaming import record_batches
 
 
 def split_batches(
-    engine: Backend,
+    engine: BaseBackend,
     rows: ir.Table,
     histories: ir.Table | None,
     spec: ClickLogSpec,

@@ -13,7 +13,7 @@ import pathlib
 
 import ibis
 import ibis.expr.types as ir
-from ibis.backends.duckdb import Backend
+from ibis.backends import BaseBackend
 
 from clsd_tf.encoding import EncodingTables, vocabulary_path
 from clsd_tf.features import ClickLogSpec, ColumnSpec
@@ -45,7 +45,7 @@ class LearnedTables:
 
 
 def learn_tables(
-    engine: Backend, rows: ir.Table, spec: ClickLogSpec, directory: str | pathlib.Path
+    engine: BaseBackend, rows: ir.Table, spec: ClickLogSpec, directory: str | pathlib.Path
 ) -> LearnedTables:
     """Learns what the encoded columns need and writes `encoding.json` and `vocab/<column>.txt`.
 
@@ -71,7 +71,7 @@ def learn_tables(
 
 
 def _learn_vocabulary(
-    engine: Backend,
+    engine: BaseBackend,
     values: ir.Table,
     column: ColumnSpec,
     directory: str | pathlib.Path,

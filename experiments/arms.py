@@ -61,8 +61,9 @@ class Arm:
         if unused := sorted(chosen.keys() - self.options.keys()):
             takes = ", ".join(f"--{name}" for name in self.options) or "none of them"
             raise ValueError(
-                f"{', '.join(f'--{name}' for name in unused)} would do nothing here: the method "
-                f"({self.summary}) takes {takes}. Leave it out, or choose another --method."
+                f"An option would do nothing with this method ({self.summary}). Received: "
+                f"{', '.join(f'--{name}' for name in unused)}. Expected: {takes}. Leave it out, or "
+                "choose another --method."
             )
         return {**self.options, **chosen}
 

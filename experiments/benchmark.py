@@ -1,12 +1,14 @@
 r"""Measures every stage beside what one would use instead, on the same rows and machine, in turns.
 
-python -m experiments.benchmark_environments --directory=/tmp/clsd/environments
-python -m experiments.benchmark --only=read,train --environments=/tmp/clsd/environments \
-    --output_dir=/tmp/clsd/benchmark
+python -m experiments.benchmark --output_dir=benchmark --environments=environments
+python -m experiments.benchmark --output_dir=benchmark --only=read,train --rows=200000
+python -m experiments.benchmark --output_dir=benchmark_dcn --only=train --cases="dcn_v2, like" \
+    --rows=200000 --steps=4 --repetitions=3
 
 Leaves `table.md` and `results.json` in the output directory; the log and what is made of it stay
-in `data/` there and are used again. A peer whose environment is absent is skipped with the reason.
-Costs are processor time, since wall time says little on a machine that does other work too.
+in `data/` there and are used again. A peer whose environment is absent is skipped with the reason;
+`clsd-benchmark-environments` makes them. Costs are processor time, since wall time says little on a
+machine that does other work too.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ import time
 
 from absl import flags
 
-from data_pipeline.cli import run_main, steps, write_results
+from data_pipeline.cli import run_main, write_results
+from data_pipeline.progress import steps
 
 STAGES = ("read", "train", "prepare", "serve", "memory", "startup", "growth")
 
@@ -99,7 +102,10 @@ def main(argv: list[str]) -> None:
                 )
                 write_table(measured, output_dir / "table.md")  # what is there if it is stopped
     if not measured:
-        raise ValueError(f"No case of {', '.join(stages)} holds the text '{_CASES.value}'.")
+        raise ValueError(
+            f"No case is left to measure. Received: --cases={_CASES.value}. Expected: a text that "
+            f"a case of {', '.join(stages)} holds; leave --cases out for all."
+        )
     print(output_dir / "table.md")
     config = {
         "stages": stages,

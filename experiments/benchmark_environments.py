@@ -1,7 +1,8 @@
 r"""Makes the virtual environments of the peers that the benchmark measures beside this project.
 
-python -m experiments.benchmark_environments --directory=/tmp/clsd/environments
-python -m experiments.benchmark_environments --directory=/tmp/clsd/environments --only=torch,grain
+python -m experiments.benchmark_environments --directory=environments
+python -m experiments.benchmark_environments --directory=environments --only=torch,grain
+python -m experiments.benchmark_environments --directory=environments --only=deepctr
 
 Each comes from a file of pinned requirements in `experiments/benchmarks/requirements`. An
 environment that stands is left alone, unless its file has changed. Then: `clsd-benchmark`.
@@ -13,7 +14,8 @@ import pathlib
 
 from absl import flags
 
-from data_pipeline.cli import run_main, steps, write_results
+from data_pipeline.cli import run_main, write_results
+from data_pipeline.progress import steps
 from experiments.benchmarks.environments import environment_names, make_environment
 
 _NAMES = environment_names()
@@ -41,7 +43,10 @@ def main(argv: list[str]) -> None:
                 failed[name] = str(error)
     if failed:
         told = " ".join(f"{name}: {error}" for name, error in failed.items())
-        raise RuntimeError(f"Some environments could not be made. {told}")
+        raise RuntimeError(
+            f"Some environments could not be made. Received: {told} Expected: a package index that "
+            "pip reaches; the others are there, give the command again."
+        )
     metrics = {"made": sorted(_ONLY.value)}
     write_results(directory / "results.json", config={"only": _ONLY.value}, metrics=metrics)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import pathlib
 
@@ -11,14 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-from clsd_tf import ClickConfidenceModel, Encoder, combine
+from clsd_tf import ClickConfidenceModel, Encoder
 from clsd_tf.batches import Features, logits_of
+from clsd_tf.confidence import combine
 from clsd_tf.features import GROUP, ROW, ColumnSpec
 from clsd_tf.losses import click_weights
-from data_pipeline.cli import progress
 from data_pipeline.manifest import Manifest
+from data_pipeline.progress import progress
 from data_pipeline.reader import make_dataset
 from data_pipeline.shards import keys_path
+from experiments.confidence_sidecars import SidecarWriter
+from experiments.id_names import id_names
 from experiments.runs import Run, TrainConfig
 from experiments.training import load_taught
 
@@ -47,17 +49,18 @@ def confidences_path(directory: str | pathlib.Path, split: str) -> pathlib.Path:
 def write_confidences(
     run: Run, config: TrainConfig, split: str, directory: pathlib.Path
 ) -> pathlib.Path:
-    """Writes one row for each click of a split, in the order of its shards.
+    """Writes one row for each click of a split, in the order of its shards, as Parquet.
 
     Columns: `_row` (identifies the impression of the prepared log), the raw user id, item id and
     timestamp, `_day`, `group` (its name), the columns of `TOLD`, and each scalar categorical
-    feature, as text where its ids are names.
+    feature, as text where its ids are names. The columns of `TOLD` go into TFRecord files as well,
+    one for each shard (`experiments.confidence_sidecars`).
 
     Args:
       run: a finished one, of a method with a confidence function.
       config: of the run.
       split: of its data set.
-      directory: where `<split>.parquet` goes.
+      directory: where `<split>.parquet` and `<shard>.confidences.tfrecord` go.
 
     Returns:
       The path of the file.
@@ -77,12 +80,15 @@ def write_confidences(
     kept |= {column.name: [] for column in columns}
     told_of = tf.function(lambda features: _told(model, features), reduce_retracing=True)
     rows = manifest.rows[split]
+    sidecars = SidecarWriter(manifest, split, directory)
     with progress(f"Confidence of the clicks in {rows:,} rows of {split}", rows) as advance:
         for features, label, _ in dataset:
             clicked = label.numpy() == 1
             batch = {**features, **told_of(features)}
             for name, parts in kept.items():
                 parts.append(batch[name].numpy()[clicked])
+            told = {name: batch[name].numpy() for name in TOLD}
+            sidecars.add(told, batch[ROW].numpy(), clicked)
             advance(len(clicked))
     arrays = {name: np.concatenate(parts) for name, parts in kept.items()}
     keys = pa.concat_tables(
@@ -102,24 +108,6 @@ def write_confidences(
     pq.write_table(table, beside)
     os.replace(beside, path)
     return path
-
-
-def id_names(encoder: Encoder, column: ColumnSpec) -> list[str]:
-    """What each id of a categorical column stands for, as text."""
-    if column.encoding == "vocabulary":
-        names = ["missing", *["unknown"] * column.num_oov, *encoder.vocabulary(column)]
-    elif column.encoding == "identity":
-        names = ["missing", "other", *range(column.num_values)]
-    elif column.encoding == "buckets":
-        edges = encoder.boundaries(column)
-        inner = [f"{low:g} to <{high:g}" for low, high in itertools.pairwise(edges)]
-        names = ["missing", f"<{edges[0]:g}", *inner, f">={edges[-1]:g}"]
-    else:
-        raise ValueError(
-            f"The ids of column '{column.name}' have no names. Received: encoding = "
-            f'"{column.encoding}". Expected: vocabulary, identity or buckets.'
-        )
-    return [str(name) for name in names]
 
 
 def _is_category(encoder: Encoder, column: ColumnSpec) -> bool:

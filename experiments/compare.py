@@ -27,10 +27,11 @@ from absl import flags
 
 from data_pipeline.cli import load_tensorflow, run_main, write_results
 from data_pipeline.noise_kinds import noise_forms
+from data_pipeline.progress import Progress, steps
 from experiments.arms import ARMS
-from experiments.fit_progress import FitProgress
-from experiments.fits import FitCache
+from experiments.fits import FitCache, describe_fit
 from experiments.plan import Settings, num_fits
+from experiments.runs import TrainConfig
 from experiments.variants import parse_variant
 from experiments.worlds import World, WorldMaker, choose_worlds
 
@@ -100,7 +101,10 @@ def main(argv: list[str]) -> None:
         parse_variant(arm)
     worlds = choose_worlds(_NOISE_RATES.value, _ORIGINS.value, _NOISE.value)
     if _FINAL.value and _ORIGINS.value:
-        raise ValueError("Rolling origins have no test split; leave --final or --origins out.")
+        raise ValueError(
+            "Rolling origins have no test split. Received: --final and --origins. Expected: one of "
+            "them; leave the other out."
+        )
     output = pathlib.Path(_OUTPUT_DIR.value)
     cache = FitCache(output / "fits")
     maker = WorldMaker(_DATA_DIR.value, output / "worlds", _INPUT.value, _NOISE_SEED.value)
@@ -163,8 +167,15 @@ def _compare(
 
     places = {world: maker.make(world) for world in worlds}
     rows, summaries, trials = [], [], []
-    with FitProgress(*num_fits(settings, list(places.values()), cache)) as progress:
-        comparison = Comparison(settings, Fitter(cache, progress.add), StudyStore(output))
+    total, exact = num_fits(settings, list(places.values()), cache)
+    # What trainings say goes to their logs; the bar keeps the terminal that it began on.
+    with Progress("fits" if exact else "fits, at most", total, "fits") as bar:
+
+        def report(config: TrainConfig, seconds: float) -> None:
+            bar.advance(1)
+            bar.say(describe_fit(config, seconds))
+
+        comparison = Comparison(settings, Fitter(cache, report), StudyStore(output))
         for world, backbone in itertools.product(worlds, settings.backbones):
             fits, tried = comparison.judge(backbone, world.name, places[world], splits)
             trials += tried
@@ -177,7 +188,9 @@ def _compare(
                     output / "figures" / f"reliability-{world.name}-{backbone}-{split}",
                 )
     if _ORIGINS.value:
-        summaries += contrasts.pool(summaries, _DRAWS.value)
+        with steps() as begin:
+            begin("Intervals over all origins")
+            summaries += contrasts.pool(summaries, _DRAWS.value)
     contrasts.add_recovered(summaries)
     contrasts.adjust_primary(summaries, _PRIMARY.value)
     order = [*(world.name for world in worlds), contrasts.POOLED]

@@ -211,22 +211,22 @@ def _pairs(
     rows = fits[0].scored
     scores, base_scores = averaged(fits)[1], averaged(base)[1]
     pairs = {}
-    for name, (labels, chosen, within_users) in _targets(rows, judge_by).items():
+    for name, (labels, chosen, within_users) in targets(rows, judge_by).items():
         columns = (labels, scores, base_scores, rows.users)
         pairs[name] = [PairedScores(*(column[chosen] for column in columns), within_users)]
     return pairs
 
 
-def _targets(
+def targets(
     rows: ScoredSplit, judge_by: Sequence[str]
 ) -> dict[str, tuple[np.ndarray, np.ndarray, bool]]:
     """Labels, the rows that count, and whether they do within users, of each metric of ranking."""
     everywhere = np.ones(len(rows.labels), bool)
-    targets = {AUC: (rows.labels, everywhere, False), GAUC: (rows.labels, everywhere, True)}
+    found = {AUC: (rows.labels, everywhere, False), GAUC: (rows.labels, everywhere, True)}
     for column in judge_by:
         signal = rows.satisfaction[column]
         known = ~np.isnan(signal)
-        targets[f"{column}_{AUC}"] = (signal, known, False)
-        targets[f"{column}_{GAUC}"] = (signal, known, True)
-        targets[f"{column}_auc_among_clicks"] = (signal, known & (rows.labels == 1), False)
-    return targets
+        found[f"{column}_{AUC}"] = (signal, known, False)
+        found[f"{column}_{GAUC}"] = (signal, known, True)
+        found[f"{column}_auc_among_clicks"] = (signal, known & (rows.labels == 1), False)
+    return found

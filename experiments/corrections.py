@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 from scipy import special
 
-from clsd_tf import ClickConfidenceModel, get_confidence, remove_group_offset
+from clsd_tf import ClickConfidenceModel, get_confidence
+from clsd_tf.group_offset import remove_group_offset
 from experiments.arms import get_arm
 from experiments.evaluation import ScoredSplit
 from experiments.runs import TrainConfig

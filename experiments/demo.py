@@ -1,6 +1,8 @@
 """The whole path in one command: simulated clicks -> shards -> plain model and CLSD -> export.
 
 python -m experiments.demo --output_dir=clsd_demo --rows=200000 --seed=0
+python -m experiments.demo --output_dir=quick_demo --rows=30000
+python -m experiments.demo --output_dir=din_demo --backbone=din
 
 Runs the commands a user would run and prints each, simulates a log in which groups of users click
 without interest at different rates, and shows how plain and click-confidence training compare on
@@ -21,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline.cli import run_main, write_results
+from data_pipeline.progress import is_quiet
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "clsd_demo", "Where everything goes.")
 _ROWS = flags.DEFINE_integer("rows", 200_000, "Impressions to simulate.", 20_000)
@@ -73,7 +76,8 @@ def main(argv: list[str]) -> None:
 def _begin(root: pathlib.Path) -> None:
     if root.exists() and any(root.iterdir()) and not (root / _MARK).exists():
         raise ValueError(
-            f"{root} is not empty and not of an earlier demo. Choose another --output_dir."
+            f"{root} is not empty and not of an earlier demo. Received: that --output_dir. "
+            "Expected: a folder that is empty or not there; choose another one."
         )
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
@@ -83,10 +87,13 @@ def _begin(root: pathlib.Path) -> None:
 def _run(module: str, *arguments: str, quiet: bool = False) -> pathlib.Path:
     """Runs a command as a user would; returns the path of its results."""
     print(f"\n$ python -m {module} {shlex.join(arguments)}", flush=True)
-    command = [sys.executable, "-P", "-m", module, *arguments]
+    command = [sys.executable, "-P", "-m", module, *arguments, *["--quiet"] * is_quiet()]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{module} failed with status {done.returncode}; see above.")
+        raise RuntimeError(
+            f"A command of the demo failed, see above. Received: status {done.returncode} of "
+            f"{module}. Expected: 0. Mend what it says, and start the demo again."
+        )
     output = done.stdout.rstrip()
     if not quiet:
         print(output, flush=True)

@@ -85,15 +85,22 @@ def _decide(base: pathlib.Path, current: Deployment | None) -> Deployment:
         if given
     ]
     if len(asked) > 1:
-        raise ValueError(f"Only one of {', '.join(asked)} can decide what is stable.")
+        raise ValueError(
+            f"Flags decide differently what is stable. Received: {', '.join(asked)}. Expected: one "
+            "of them; leave the others out."
+        )
     if current is None:
         if _PROMOTE.value or _ROLLBACK.value:
             raise ValueError(
-                f"There is no deployment in {_OUTPUT_DIR.value} to change. Begin with --stable."
+                f"There is no deployment to change. Received: --output_dir={_OUTPUT_DIR.value}, "
+                "without one. Expected: that of an earlier deployment; begin with --stable."
             )
         stable = _STABLE.value or max(list_versions(base), default=None)
         if stable is None:
-            raise ValueError(f"There are no versions in {base}. Export one with `clsd-export`.")
+            raise ValueError(
+                f"There are no versions to serve. Received: --base_dir={base}. Expected: a folder "
+                "with numbered exports; export one with `clsd-export`."
+            )
         current = Deployment(base.absolute().name, stable)
     elif _PROMOTE.value:
         current = current.promote()

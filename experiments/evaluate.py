@@ -1,6 +1,7 @@
 """Evaluates the student of a run on a split, on clicks and on post-click satisfaction.
 
 python -m experiments.evaluate --model_dir=runs/clsd --data_dir=prepared --split=valid
+python -m experiments.evaluate --model_dir=runs/clsd --split=test --output_dir=judged/clsd
 python -m experiments.evaluate --model_dir=runs/clsd --saved_model=served/click_model/1 --raw=logs
 
 Prints a table, and leaves it with `results.json` in `<model_dir>/evaluation/<split>`. Tune on
@@ -22,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline.cli import load_tensorflow, run_main, write_results
+from data_pipeline.progress import steps
 from experiments.runs import finished_run
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Directory of a finished run (`clsd-train`).")
@@ -65,7 +67,9 @@ def main(argv: list[str]) -> None:
     model = load_model(run, config)
     scored = score_split(model, encoder, data_dir, _SPLIT.value, _BATCH_SIZE.value)
     served = as_served(scored, model, config)
-    judged = {**judge(served, encoder.group_names()), "outputs": run.output_meaning()}
+    with steps() as begin:
+        begin("Judging")
+        judged = {**judge(served, encoder.group_names()), "outputs": run.output_meaning()}
     skew = None
     if _SAVED_MODEL.value is not None:
         from experiments.skew import compare_raw

@@ -9,6 +9,8 @@ import numpy as np
 
 from clsd_tf import ClickConfidenceModel, Encoder, metrics
 from clsd_tf.features import GROUP, ROW, USER
+from data_pipeline.manifest import Manifest
+from data_pipeline.progress import progress
 from data_pipeline.reader import make_dataset, read_errors
 
 
@@ -52,15 +54,20 @@ def score_split(
     inputs = [feature.name for feature in encoder.model_features]
     kept: dict[str, list[np.ndarray]] = {n: [] for n in ("_score", "_click", USER, GROUP, ROW)}
     kept |= {name: [] for name in signals}
-    with read_errors(data_dir):
+    rows = Manifest.load(data_dir).rows.get(split, 0)
+    with read_errors(data_dir), progress(f"Scoring {rows:,} rows of {split}", rows) as advance:
         for features, label, _ in dataset:
             # A model that is judged by a signal does not get to see it.
             scores = model.predict_on_batch({name: features[name] for name in inputs})
             batch = {**features, "_score": scores, "_click": label}
             for name, parts in kept.items():
                 parts.append(np.asarray(batch[name]))
+            advance(len(label))
     if not kept["_score"]:
-        raise ValueError(f"Split '{split}' of {data_dir} has no rows to evaluate.")
+        raise ValueError(
+            f"Split '{split}' has no rows to evaluate. Received: 0 rows in {data_dir}. Expected: a "
+            "split with rows; choose another --split, or other days in the spec."
+        )
     columns = {name: np.concatenate(parts) for name, parts in kept.items()}
     return ScoredSplit(
         scores=columns["_score"].astype(np.float64),

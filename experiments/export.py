@@ -20,6 +20,7 @@ from absl import flags
 
 from clsd_tf.versions import remove_old_versions
 from data_pipeline.cli import load_tensorflow, run_main, write_results
+from data_pipeline.progress import steps
 from experiments.runs import Run
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Directory of a finished run (`clsd-train`).")
@@ -70,16 +71,18 @@ def main(argv: list[str]) -> None:
     if _PRUNE.value:
         touched = rows_touched(load_untrained(run).backbone, model.backbone)
     meaning = run.output_meaning()
-    path = export_model(
-        model,
-        Encoder.load(run.encoding),
-        _OUTPUT_DIR.value or run.export,
-        _VERSION.value,
-        output_meaning=meaning,
-        storage=TableStorage(_STORAGE.value, touched),
-        with_confidence=with_confidence,
-        warmup_requests=warmup_requests,
-    )
+    with steps() as begin:
+        begin("Exporting")
+        path = export_model(
+            model,
+            Encoder.load(run.encoding),
+            _OUTPUT_DIR.value or run.export,
+            _VERSION.value,
+            output_meaning=meaning,
+            storage=TableStorage(_STORAGE.value, touched),
+            with_confidence=with_confidence,
+            warmup_requests=warmup_requests,
+        )
     metrics = {
         "path": str(path),
         "version": int(path.name),
@@ -111,8 +114,8 @@ def _warms_up() -> bool:
     installed = importlib.util.find_spec("tensorflow_serving") is not None
     if not installed and _WARMUP.value:
         raise ValueError(
-            "--warmup needs `tensorflow-serving-api`. Install the extra: pip install "
-            "'clsd_tf[serving]'. Or leave --warmup out."
+            "--warmup needs `tensorflow-serving-api`. Received: --warmup, without the package. "
+            "Expected: the extra: pip install 'clsd_tf[serving]'. Or leave --warmup out."
         )
     if not installed:
         print(

@@ -27,6 +27,8 @@ SHARED_TEACHERS = ("frozen", "scores")
 def fit_key(config: TrainConfig) -> str:
     """Identifies what `config` learns: 16 hexadecimal digits."""
     decisive = {k: v for k, v in dataclasses.asdict(config).items() if k not in _PLACES}
+    if config.input_shares == 1:  # as in fits that were cached before there were shares
+        del decisive["input_shares"]
     text = json.dumps(decisive, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -57,6 +59,13 @@ def _plain(config: TrainConfig) -> TrainConfig:
         teacher="frozen",
         calibrate=False,
     )
+
+
+def describe_fit(config: TrainConfig, seconds: float) -> str:
+    """A line about a fit that was trained."""
+    what = [config.method, config.backbone, config.data_dir, f"seed {config.seed}"]
+    what += [f"{name} {value}" for name, value in config.options.items()]
+    return f"{', '.join(what)}: {seconds:.1f} s"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf import Encoder, combine
+from clsd_tf import Encoder
 from clsd_tf.batches import Features, logits_of
+from clsd_tf.confidence import combine
 from clsd_tf.features import GROUP, ROW, TEACHER_LOGIT, USER
 from data_pipeline.cli import write_json
 from data_pipeline.reader import make_dataset
@@ -77,7 +78,8 @@ class Fitter:
         if not path.exists():
             model = load_model(run, run.config())
             encoder = Encoder.load(run.encoding)
-            scored = score_split(model, encoder, config.data_dir, split)
+            with _quiet(run.directory / "train.log"):
+                scored = score_split(model, encoder, config.data_dir, split)
             _write(path, _table(as_served(scored, model, config)))
             _forget()
         return _scored(pq.read_table(path))

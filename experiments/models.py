@@ -54,6 +54,13 @@ def build_model(
     return model
 
 
+def check_confidence(config: TrainConfig, encoder: Encoder) -> None:
+    """Raises ValueError for mistaken options of the confidence function, before any training."""
+    if "confidence" in config.options:
+        build = online_confidence if config.teacher == "ema" else get_confidence
+        build(config.options["confidence"], encoder.num_groups, **config.confidence_options)
+
+
 def build_ema_teacher(config: TrainConfig, encoder: Encoder) -> EMATeacher:
     """A teacher that will follow a student of the config."""
     return EMATeacher(_build_backbone(config, encoder))
@@ -90,7 +97,10 @@ def load_model(run: Run, config: TrainConfig, *, part: str = "student") -> Click
     encoder = Encoder.load(run.encoding)
     directory = run.directory / part
     if not (directory / f"{_WEIGHTS}.index").exists():
-        raise ValueError(f"The run in {run.directory} has no trained {part}.")
+        raise ValueError(
+            f"The run in {run.directory} has no trained {part}. Received: no weights of it. "
+            "Expected: those that `clsd-train` leaves; train the run again."
+        )
     model = build_model(config, encoder)
     _checkpoint(model).read(str(directory / _WEIGHTS)).assert_existing_objects_matched()
     return model

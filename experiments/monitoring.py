@@ -1,23 +1,29 @@
-"""What is seen of a training while it runs: a progress bar, TensorBoard, the log of epochs."""
+"""What is seen of a training while it runs: a bar, TensorBoard, the logs of steps and epochs."""
 
 from __future__ import annotations
 
 import json
 import pathlib
-import sys
+from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras as keras
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from clsd_tf import ClickConfidenceModel, ConfidenceMonitor, Encoder
 from data_pipeline.cli import write_json
+from data_pipeline.progress import Progress
+from data_pipeline.reader import make_dataset
+from experiments.learning_curve import LearningCurve
+from experiments.phases import Phase
+from experiments.runs import TrainConfig
+from experiments.tensorboard_logs import group_table, write_hyperparameters
 
 _Logs = dict[str, float] | None
+_WATCHED_ROWS = 4096  # in a batch; four of them
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Steps of an epoch on standard error, and a line for each epoch that ends.
+    """Steps of an epoch, see `data_pipeline.progress`, and a line for each epoch that ends.
 
     Args:
       phase: what is trained.
@@ -31,75 +37,127 @@ class ProgressBar(keras.callbacks.Callback):
         super().__init__()
         self._phase, self._steps, self._epochs, self._done = phase, steps, epochs, done
         self._first = 0
-        self._console = Console(file=sys.stderr)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}"),
-        )
-        self._progress = Progress(*columns, console=self._console, transient=True)
-        self._task = self._progress.add_task(phase, total=steps, loss=float("nan"))
+        self._bar = Progress(phase, steps, "steps")
 
     def __enter__(self) -> ProgressBar:
-        self._progress.start()
+        self._bar.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
+        self._bar.__exit__(*exception)
 
     def on_epoch_begin(self, epoch: int, logs: _Logs = None) -> None:
         """Moves the bar to the place where the epoch goes on."""
         self._first = max(0, self._done - epoch * self._steps)
-        title = f"{self._phase}, epoch {epoch + 1} of {self._epochs}"
-        self._progress.reset(self._task, description=title, completed=self._first)
+        self._bar.restart(self._title(epoch), self._first)
 
     def on_train_batch_end(self, batch: int, logs: _Logs = None) -> None:
         """Moves the bar."""
-        completed = self._first + batch + 1
-        self._progress.update(self._task, completed=completed, loss=logs["loss"])
+        self._bar.move_to(self._first + batch + 1, f"loss {logs['loss']:.4f}")
 
     def on_epoch_end(self, epoch: int, logs: _Logs = None) -> None:
         """Sums the epoch up."""
         shown = {name: value for name, value in logs.items() if "_group_" not in name}
         values = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
-        text = f"{self._phase}, epoch {epoch + 1} of {self._epochs}: {values}"
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._bar.say(f"{self._title(epoch)}: {values}")
+
+    def _title(self, epoch: int) -> str:
+        return f"{self._phase}, epoch {epoch + 1} of {self._epochs}"
 
 
 class StepSummaries(keras.callbacks.Callback):
     """Scalars for TensorBoard by the number of steps since training began, over all resumes.
 
+    At the end of an epoch comes a table of the user groups.
+
     Args:
       directory: of the event files.
       done: batches trained on before.
+      group_names: of the user groups.
+      config: of the run, if its hyperparameters are to be shown.
       every: steps between training scalars; validation is written at the end of an epoch.
     """
 
-    def __init__(self, directory: pathlib.Path, done: int, every: int = 50):
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        done: int,
+        group_names: Sequence[str],
+        config: TrainConfig | None = None,
+        every: int = 50,
+    ):
         """See the class."""
         super().__init__()
         self._writer = tf.summary.create_file_writer(str(directory))
+        if config is not None and not done:
+            with self._writer.as_default(step=0):
+                write_hyperparameters(config)
+        self._group_names = group_names
         self._step = done
         self._every = every
+        self._in_epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: _Logs = None) -> None:
+        """Batches are counted by Keras within an epoch."""
+        self._in_epoch = 0
 
     def on_train_batch_end(self, batch: int, logs: _Logs = None) -> None:
-        """Writes training scalars."""
-        self._step += 1
-        if self._step % self._every == 0:
+        """Writes training scalars; one call may stand for several batches."""
+        before = self._step
+        self._step += batch + 1 - self._in_epoch
+        self._in_epoch = batch + 1
+        if self._step // self._every > before // self._every:
             self._write({f"train/{name}": value for name, value in logs.items()})
 
     def on_epoch_end(self, epoch: int, logs: _Logs = None) -> None:
         """Writes validation scalars."""
         validation = {k: v for k, v in logs.items() if k.startswith("val_")}
         self._write({f"valid/{name.removeprefix('val_')}": v for name, v in validation.items()})
+        if table := group_table(logs, self._group_names):
+            with self._writer.as_default(step=self._step):
+                tf.summary.text("groups", table)
         self._writer.flush()
 
     def _write(self, scalars: dict[str, float]) -> None:
         with self._writer.as_default(step=self._step):
             for name, value in scalars.items():
                 tf.summary.scalar(name, value)
+
+
+def watchers(
+    phase: Phase, model: ClickConfidenceModel, encoder: Encoder, done: int
+) -> list[keras.callbacks.Callback]:
+    """What writes for TensorBoard while a phase trains, after `done` batches."""
+    place, config = phase.run.logs / phase.name, phase.config
+    shown = config if phase.details else None
+    found = [StepSummaries(place, done, encoder.group_names(), shown)]
+    if phase.shows_values and model.confidence is not None:
+        sample = make_dataset(  # training rows are in random order
+            config.data_dir, "train", _WATCHED_ROWS, shuffle=False, scores=phase.scores
+        )
+        found.append(ConfidenceMonitor(sample.take(4), place))
+    return found
+
+
+class CurveLog(keras.callbacks.Callback):
+    """Feeds a learning curve."""
+
+    def __init__(self, curve: LearningCurve):
+        """See the class."""
+        super().__init__()
+        self._curve = curve
+
+    def on_epoch_begin(self, epoch: int, logs: _Logs = None) -> None:
+        """Means begin anew."""
+        self._curve.begin_epoch()
+
+    def on_train_batch_end(self, batch: int, logs: _Logs = None) -> None:
+        """Counts the batch."""
+        self._curve.add(batch + 1, logs)
+
+    def on_epoch_end(self, epoch: int, logs: _Logs = None) -> None:
+        """Writes what is left of the epoch."""
+        self._curve.end_epoch(logs)
 
 
 class EpochLogs(keras.callbacks.Callback):

@@ -33,7 +33,7 @@ def build_objective(config: TrainConfig, encoder: Encoder) -> Objective | None:
         if column not in signals:
             raise ValueError(
                 f"--method={config.method} learns from a satisfaction column. Received: "
-                f"column={column!r}. The log has: {', '.join(signals) or 'none'}."
+                f"column={column!r}. Expected one of: {', '.join(signals) or 'none is there'}."
             )
     return get_objective(arm.objective, encoder.model_features, **options)
 
@@ -71,7 +71,7 @@ def without_satisfaction(
     if leaked := [name for name in _signals(encoder) if name in features and name not in allowed]:
         raise ValueError(
             "Satisfaction columns judge models and never train them. Received: training rows with "
-            f"{', '.join(leaked)}. Leave them out of `extra_columns`."
+            f"{', '.join(leaked)}. Leave them out of `extra_columns` and of the backbone's tasks."
         )
     return rows
 

@@ -8,12 +8,14 @@ import pathlib
 
 import tensorflow as tf
 
-from clsd_tf import ClickConfidenceModel, ScoredClicks
+from clsd_tf import ClickConfidenceModel
+from clsd_tf.progressive import ScoredClicks
 from data_pipeline.cli import write_json
 from data_pipeline.manifest import Manifest
 from data_pipeline.reader import make_dataset
 from experiments.models import save_model
 from experiments.runs import PHASE_RESULT, Run, TrainConfig
+from experiments.strategies import Distribution
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Phase:
       without_fold: what of the training rows is left out, see `make_dataset`.
       teacher_clicks: impressions that the teacher scored before it trained on them; None where
         there are none, or better ones.
+      details: whether TensorBoard is to show more than scalars and groups.
+      distribution: the processes that train it.
     """
 
     name: str
@@ -38,6 +42,8 @@ class Phase:
     scores: pathlib.Path | None = None
     without_fold: tuple[int, int] | None = None
     teacher_clicks: ScoredClicks | None = None
+    details: bool = False
+    distribution: Distribution = dataclasses.field(default_factory=Distribution)
 
     @property
     def directory(self) -> pathlib.Path:
@@ -45,10 +51,20 @@ class Phase:
         return self.run.directory / self.name
 
     @property
+    def shows_values(self) -> bool:
+        """Whether confidences and vectors are shown: those that one device trains."""
+        return self.details and self.distribution.cluster.strategy == "default"
+
+    @property
     def result(self) -> dict[str, object] | None:
         """What came of the phase, or None until it is done."""
         path = self.directory / PHASE_RESULT
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is a result, as the chief sees it."""
+        return bool(self.distribution.agree(self.result is not None))
 
     @property
     def fraction(self) -> float:
@@ -72,8 +88,9 @@ class Phase:
 
     def finish(self, model: ClickConfidenceModel, result: dict[str, object]) -> None:
         """Keeps the model, then says that the phase is done."""
-        save_model(model, self.directory)
-        write_json(self.directory / PHASE_RESULT, result)
+        with self.distribution.written(self.directory) as directory:
+            save_model(model, directory)
+            write_json(directory / PHASE_RESULT, result)
 
 
 def no_validation(what: str) -> ValueError:

@@ -54,7 +54,9 @@ class TrainConfig:
         what confidence has learned; None begins anew.
       seed: of initial weights and of the order of rows; a teacher has another, `TEACHER_SEED`.
       epochs: passes over the training rows, for teacher and student each.
-      batch_size: impressions a step.
+      batch_size: impressions a step, of all replicas together.
+      input_shares: that the rows are divided into, one or several for each replica; their number
+        decides which rows a batch holds, whoever reads them.
       optimizer: "default" (Adam, and row-wise Adagrad for tables) or "adam" for everything.
       learning_rate: of dense weights.
       embedding_learning_rate: of embedding tables, with "default".
@@ -79,6 +81,7 @@ class TrainConfig:
     seed: int = 0
     epochs: int = 1
     batch_size: int = 512
+    input_shares: int = 1
     optimizer: str = "default"
     learning_rate: float = 1e-3
     embedding_learning_rate: float = 0.03
@@ -193,12 +196,14 @@ class Run:
                     f"{n}: now {a!r}, then {b!r}" for n, (a, b) in differences.items()
                 )
                 raise ValueError(
-                    f"{self.directory} holds a run with other options. Received: {listed}. Resume "
-                    "it with its own options, choose another --model_dir, or pass --overwrite."
+                    f"{self.directory} holds a run with other options. Received: {listed}. "
+                    "Expected: the same. Resume it with its own options, choose another "
+                    "--model_dir, or pass --overwrite."
                 )
         elif self.directory.exists() and any(self.directory.iterdir()):
             raise ValueError(
-                f"{self.directory} is not empty and holds no run. Choose another --model_dir."
+                f"{self.directory} is not empty and holds no run. Received: that --model_dir. "
+                "Expected: a folder that is empty or not there; choose another one."
             )
         else:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -214,13 +219,16 @@ class Run:
         path = self.directory / _CONFIG
         if not path.exists():
             raise ValueError(
-                f"Not a run: {self.directory} has no {_CONFIG}. Expected: a --model_dir of "
-                "`clsd-train`."
+                f"Not a run: {self.directory} has no {_CONFIG}. Received: {self.directory}. "
+                "Expected: a --model_dir of `clsd-train`."
             )
         try:
             config = TrainConfig(**json.loads(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path} is not a config of this version: {error}.") from error
+            raise ValueError(
+                f"{path} is not a config of this version. Received: {error}. Expected: a run of "
+                "this version; train it again with --overwrite."
+            ) from error
         require_trusted(config.backbone, path)
         return config
 
@@ -251,8 +259,9 @@ class Run:
         self.config()
         if not self.is_finished:
             raise ValueError(
-                f"The run in {self.directory} is not finished: it has no {_RESULTS}. Start its "
-                "`clsd-train` again, which goes on where it stopped."
+                f"The run in {self.directory} is not finished. Received: no {_RESULTS} there. "
+                "Expected: a finished run. Start its `clsd-train` again, which goes on where it "
+                "stopped."
             )
 
     def require_same_encoding(

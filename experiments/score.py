@@ -4,12 +4,14 @@ python -m experiments.score --model_dir=runs/plain --data_dir=prepared
 python -m experiments.train --data_dir=prepared --model_dir=runs/clsd --teacher=scores \
     --scores_dir=runs/plain/scores
 python -m experiments.score --model_dir=runs/clsd --splits=train
+python -m experiments.score --model_dir=runs/clsd --data_dir=day_2 --output_dir=day_2_scores
 
 Writes the logit of every row beside the shards, one file a shard, in <model_dir>/scores. A pass
 that was interrupted goes on with the next shard when the same command is given again.
 
 Of a run with a confidence function it also writes what its student was told of each click, one row
-a click: <model_dir>/scores/confidences/<split>.parquet (docs/confidences.md).
+a click, and the same beside the shards: <model_dir>/scores/confidences/<split>.parquet and
+<shard>.confidences.tfrecord (docs/confidences.md).
 """
 
 from __future__ import annotations

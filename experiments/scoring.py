@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from clsd_tf import ClickConfidenceModel
 from clsd_tf.batches import Features, logits_of
-from data_pipeline.cli import progress
 from data_pipeline.integrity import read_errors
 from data_pipeline.manifest import Manifest
+from data_pipeline.progress import progress
 from data_pipeline.scores import ScoreManifest
 from data_pipeline.scoring import Scorer, write_scores
 from data_pipeline.shards import checksum

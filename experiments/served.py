@@ -46,8 +46,8 @@ class ServedModel:
         self.path = pathlib.Path(path)
         if not tf.saved_model.contains_saved_model(str(path)):
             raise ValueError(
-                f"There is no export at {path}. Expected: a version that `clsd-export` wrote, such "
-                "as served/click_model/1."
+                f"There is no export at {path}. Received: a place without saved_model.pb. "
+                "Expected: a version that `clsd-export` wrote, such as served/click_model/1."
             )
         self._loaded = tf.saved_model.load(str(path))
 
@@ -61,7 +61,8 @@ class ServedModel:
         if signature not in self._loaded.signatures:
             known = ", ".join(self._loaded.signatures)
             raise ValueError(
-                f"{self.path} has no signature '{signature}'. Received signatures: {known}."
+                f"{self.path} has no signature '{signature}'. Received: that name. Expected one "
+                f"of: {known}."
             )
         tensors = {name: tf.convert_to_tensor(values) for name, values in inputs.items()}
         return self._loaded.signatures[signature](**tensors)["outputs"].numpy()
@@ -82,7 +83,9 @@ def make_request(
     elif form == "encoded":
         arrays = to_encoded(encoder, rows)
     else:
-        raise ValueError(f"Unknown form of requests. Received: {form!r}. Known: {list(FORMS)}.")
+        raise ValueError(
+            f"Unknown form of requests. Received: {form!r}. Expected one of: {', '.join(FORMS)}."
+        )
     return {name: tf.constant(values) for name, values in arrays.items()}
 
 

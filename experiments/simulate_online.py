@@ -23,7 +23,8 @@ import shutil
 
 from absl import flags
 
-from data_pipeline.cli import load_tensorflow, progress, run_main, write_json, write_results
+from data_pipeline.cli import load_tensorflow, run_main, write_json, write_results
+from data_pipeline.progress import progress
 from experiments.arms import ARMS, get_arm
 from experiments.runs import TrainConfig
 
@@ -84,14 +85,8 @@ def main(argv: list[str]) -> None:
     del argv
     output = pathlib.Path(_OUTPUT_DIR.value)
     configs = {name: _config(name) for name in _ARMS.value}
-    load_tensorflow()
-    import tensorflow as tf
-
-    from experiments.online_report import plot, render, summarize
     from experiments.online_world import OnlineOptions
 
-    # TensorFlow takes many models in one process for one model that is traced again and again.
-    tf.get_logger().setLevel("ERROR")
     options = OnlineOptions(
         users=_USERS.value,
         items=_ITEMS.value,
@@ -107,8 +102,16 @@ def main(argv: list[str]) -> None:
         "retrain": _RETRAIN.value,
     }
     _begin(output, config)
+
+    load_tensorflow()
+    import tensorflow as tf
+
+    from experiments.online_report import plot, render, summarize
+
+    # TensorFlow takes many models in one process for one model that is traced again and again.
+    tf.get_logger().setLevel("ERROR")
     seeds = []
-    with progress("Days of all arms", _SEEDS.value * (1 + _DAYS.value)) as advance:
+    with progress("Days of all arms", _SEEDS.value * (1 + _DAYS.value), "days") as advance:
         for seed in range(_SEEDS.value):
             path = output / "seeds" / f"{seed}.json"
             if path.exists():
@@ -180,12 +183,14 @@ def _begin(output: pathlib.Path, config: dict[str, object]) -> None:
     if path.exists():
         if json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(config)):
             raise ValueError(
-                f"{output} holds an experiment with other options. Resume it with its own, choose "
-                "another --output_dir, or pass --overwrite."
+                f"{output} holds an experiment with other options. Received: flags that differ "
+                "from its config.json. Expected: the same. Resume it with its own, choose another "
+                "--output_dir, or pass --overwrite."
             )
     elif output.exists() and any(output.iterdir()):
         raise ValueError(
-            f"{output} is not empty and holds no experiment. Choose another --output_dir."
+            f"{output} is not empty and holds no experiment. Received: that --output_dir. "
+            "Expected: a folder that is empty or not there; choose another one."
         )
     else:
         write_json(path, config)

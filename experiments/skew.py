@@ -12,6 +12,8 @@ import tensorflow as tf
 from clsd_tf import Encoder
 from clsd_tf.features import ROW
 from clsd_tf.requests import to_example
+from data_pipeline.manifest import Manifest
+from data_pipeline.progress import progress
 from data_pipeline.raw_rows import dense_inputs, raw_batches, rows_of
 from experiments.evaluation import ScoredSplit, score_split
 from experiments.served import ServedModel
@@ -68,17 +70,25 @@ def score_raw(
     served, encoder = ServedModel(export), Encoder.load(data_dir)
     numbers, scores, of_examples = [], [], []
     left = example_rows
-    with raw_batches(data_dir, inputs, split) as batches:
+    rows = Manifest.load(data_dir).rows.get(split, 0)
+    with (
+        raw_batches(data_dir, inputs, split) as batches,
+        progress(f"Raw rows of {split} through the export", rows) as advance,
+    ):
         for batch in batches:
             numbers.append(batch.column(ROW).to_numpy())
             scores.append(served.answer("predict_features", dense_inputs(batch, encoder)))
             if left > 0:
-                rows = rows_of(batch.slice(0, left), encoder)
-                examples = [to_example(encoder.spec, row).SerializeToString() for row in rows]
+                sent_rows = rows_of(batch.slice(0, left), encoder)
+                examples = [to_example(encoder.spec, row).SerializeToString() for row in sent_rows]
                 of_examples.append(served.answer("serving_default", {"inputs": examples}))
-                left -= len(rows)
+                left -= len(sent_rows)
+            advance(batch.num_rows)
     if not numbers:
-        raise ValueError(f"Split '{split}' of the raw log has no rows to score.")
+        raise ValueError(
+            f"Split '{split}' of the raw log has no rows to score. Received: 0 rows. Expected: the "
+            "log that the data set was prepared from; mend --raw or --split."
+        )
     sent = np.concatenate(of_examples) if of_examples else np.zeros(0, np.float32)
     return np.concatenate(numbers), np.concatenate(scores), sent
 

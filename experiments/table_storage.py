@@ -1,6 +1,8 @@
 """Measures what an export costs in AUC when its embedding tables take fewer bytes.
 
-python -m experiments.table_storage --model_dir=runs/clsd --data_dir=prepared --split=valid
+python -m experiments.table_storage --model_dir=runs/clsd
+python -m experiments.table_storage --model_dir=runs/clsd --data_dir=prepared --split=test
+python -m experiments.table_storage --model_dir=runs/plain --output_dir=storage_of_plain
 
 Exports the run in each form of storage, scores the split through each export, and prints bytes and
 AUC beside those of the plain export. Leaves `results.json` in `<model_dir>/storage`.
@@ -16,7 +18,8 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from data_pipeline.cli import load_tensorflow, run_main, steps, write_results
+from data_pipeline.cli import load_tensorflow, run_main, write_results
+from data_pipeline.progress import steps
 from experiments.runs import finished_run
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Directory of a finished run (`clsd-train`).")

@@ -11,27 +11,37 @@ python -m experiments.train --data_dir=prepared --model_dir=runs/oof --method=cl
 python -m experiments.train --data_dir=prepared --model_dir=runs/quick --teacher_fraction=0.25
 python -m experiments.train --data_dir=prepared --model_dir=runs/second --method=clsd \
     --teacher=scores --generations=2
+python -m experiments.train --data_dir=prepared --model_dir=runs/clsd --explain
 python -m experiments.train --data_dir=day_1 --model_dir=runs/day_1 --teacher=ema \
     --confidence=affine
 python -m experiments.train --data_dir=day_2 --model_dir=runs/day_2 --teacher=ema \
     --confidence=affine --init_from=runs/day_1
+TF_CONFIG='{"cluster": {"worker": ["host-0:2222", "host-1:2222"]}, \
+    "task": {"type": "worker", "index": 0}}' \
+    python -m experiments.train --data_dir=prepared --model_dir=runs/plain --strategy=multi_worker
 
 A run that was interrupted goes on where it stopped when the same command is given again.
-TensorBoard reads `<model_dir>/logs`. Then: `clsd-evaluate` and `clsd-export`.
+TensorBoard reads `<model_dir>/logs`; --explain writes nothing. Then: `clsd-evaluate`,
+`clsd-report` and `clsd-export`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import pathlib
 import time
+from collections.abc import Callable
 
 from absl import flags
 
-from clsd_tf.backbones import backbone_names
+from clsd_tf.backbones import backbone_names, check_backbone
 from data_pipeline.cli import load_tensorflow, run_main, write_results
 from data_pipeline.directories import only_writer
+from data_pipeline.progress import is_quiet
 from experiments.arms import ARMS, get_arm
+from experiments.cluster import STRATEGIES, Cluster
 from experiments.confidence_report import print_confidence
 from experiments.runs import TEACHERS, Run, TrainConfig, data_checksum
 
@@ -126,34 +136,95 @@ _CALIBRATE = flags.DEFINE_bool(
 _CHECKPOINT_STEPS = flags.DEFINE_integer(
     "checkpoint_steps", 1000, "Batches between checkpoints, to resume from.", 1
 )
+_STRATEGY = flags.DEFINE_enum(
+    "strategy",
+    "default",
+    list(STRATEGIES),
+    "What trains. " + "; ".join(f"{k}: {v}" for k, v in STRATEGIES.items()) + ".",
+)
+_INPUT_SHARES = flags.DEFINE_integer(
+    "input_shares",
+    None,
+    "Shares of the rows that a batch is put together from; a multiple of the replicas of "
+    "--strategy=multi_worker, for which it is by default their number, else 1. Runs of as many "
+    "shares train on the same batches, whatever the number of processes.",
+    1,
+)
+_MIN_SHARD_BYTES = flags.DEFINE_integer(
+    "min_shard_bytes",
+    1 << 18,
+    "With --strategy=parameter_server, size of a part of a table, at least; a table has at most as "
+    "many parts as there are servers.",
+    1,
+)
+_TPU = flags.DEFINE_string("tpu", "local", "Name or address of the TPU of --strategy=tpu.")
+_DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic", False, "The same result bit by bit, at some cost in speed."
+)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a run in model_dir.")
+_EXPLAIN = flags.DEFINE_bool(
+    "explain", False, "Say what would be done, how large it is and how long it takes, and stop."
+)
 flags.mark_flags_as_required(["data_dir", "model_dir"])
 
 
 def main(argv: list[str]) -> None:
     """Trains a run by the flags."""
     del argv
-    config = config_from_flags()
+    cluster = Cluster.read(_STRATEGY.value)
+    config = config_from_flags(cluster)
     run = Run(_MODEL_DIR.value)
-    with only_writer(run.directory):
+    if _EXPLAIN.value:
+        load_tensorflow()
+        from experiments.explain import explain
+
+        print(explain(run, config, cluster.strategy))
+        return
+    with only_writer(run.directory) if cluster.is_chief else contextlib.nullcontext():
+        _train(run, config, cluster)
+
+
+def _train(run: Run, config: TrainConfig, cluster: Cluster) -> None:
+    is_over = is_new(run.results)
+    if cluster.is_chief:
         run.begin(config, overwrite=_OVERWRITE.value)
-        _train(run, config)
+    if cluster.addresses and run.is_finished and not _OVERWRITE.value:
+        print(run.results)  # a process that is started again after the others have left
+        return
 
-
-def _train(run: Run, config: TrainConfig) -> None:
-    load_tensorflow()
+    load_tensorflow(start_runtime=not cluster.addresses)
+    from experiments import parameter_servers, strategies
     from experiments.training import train_run
 
+    if cluster.strategy == "parameter_server" and not cluster.is_chief:
+        parameter_servers.serve(cluster, is_over)
+        return
     started = time.monotonic()
-    metrics = train_run(run, config, checkpoint_steps=_CHECKPOINT_STEPS.value)
-    if confidence := metrics["student"].get("confidence"):
-        print_confidence(confidence)
-    metrics["seconds"] = round(time.monotonic() - started, 1)
-    write_results(run.results, config=dataclasses.asdict(config), metrics=metrics)
+    with strategies.lost_processes():
+        distribution = strategies.start(
+            cluster,
+            min_shard_bytes=_MIN_SHARD_BYTES.value,
+            tpu=_TPU.value,
+            deterministic=_DETERMINISTIC.value,
+        )
+        metrics = train_run(
+            run,
+            config,
+            checkpoint_steps=_CHECKPOINT_STEPS.value,
+            distribution=distribution,
+            details=True,
+        )
+        metrics["seconds"] = round(time.monotonic() - started, 1)
+        if cluster.is_chief:
+            confidence = metrics["student"].get("confidence")
+            if confidence and not is_quiet():
+                print_confidence(confidence)
+            write_results(run.results, config=dataclasses.asdict(config), metrics=metrics)
+        distribution.agree(0)  # nobody leaves before the run is finished
 
 
-def config_from_flags() -> TrainConfig:
-    """What the flags ask for.
+def config_from_flags(cluster: Cluster) -> TrainConfig:
+    """What the flags ask for, in a cluster.
 
     Raises:
       ValueError: flags contradict each other, or the data set is not one.
@@ -172,10 +243,19 @@ def config_from_flags() -> TrainConfig:
     given_flags = [f"--{flag.name}" for flag in about_teacher if flag.present]
     if given_flags and not arm.needs_teacher:
         raise ValueError(
-            f"--method={_METHOD.value} has no teacher; leave {', '.join(given_flags)} out."
+            f"--method={_METHOD.value} has no teacher. Received: {', '.join(given_flags)}. "
+            "Expected: a method that has one, such as clsd; else leave that out."
         )
     if _NUM_FOLDS.present and _TEACHER.value != "oof":
-        raise ValueError("--num_folds is for --teacher=oof; leave it out, or choose that teacher.")
+        raise ValueError(
+            "--num_folds is for --teacher=oof. Received: --num_folds with "
+            f"--teacher={_TEACHER.value}. Expected: that teacher; else leave --num_folds out."
+        )
+    # Before a directory is made that would hold the mistake.
+    check_backbone(_BACKBONE.value)
+    for other in (_TEACHER_DIR.value, _INIT_FROM.value):
+        if other is not None:
+            Run(other).require_finished()
     confidence_options = _json_object("confidence_options", _CONFIDENCE_OPTIONS.value)
     if arm.knows_rates and "rates" not in confidence_options:
         raise ValueError(
@@ -203,6 +283,7 @@ def config_from_flags() -> TrainConfig:
         seed=_SEED.value,
         epochs=_EPOCHS.value,
         batch_size=_BATCH_SIZE.value,
+        input_shares=_INPUT_SHARES.value or cluster.num_trainers,
         optimizer=_OPTIMIZER.value,
         learning_rate=_LEARNING_RATE.value,
         embedding_learning_rate=_EMBEDDING_LEARNING_RATE.value,
@@ -210,13 +291,33 @@ def config_from_flags() -> TrainConfig:
     )
 
 
+def is_new(path: pathlib.Path) -> Callable[[], bool]:
+    """Tells whether a file was made, or made anew, since this was called."""
+
+    def state() -> tuple[int, int] | None:
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    before = state()
+    return lambda: state() not in (None, before)
+
+
 def _json_object(flag: str, text: str) -> dict[str, object]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"--{flag} must be JSON. Received: {text!r}: {error}.") from error
+        raise ValueError(
+            f"--{flag} must be JSON. Received: {text!r}: {error}. Expected: names in double "
+            "quotes, all in single quotes for the shell, such as '{\"units\": [64, 32]}'."
+        ) from error
     if not isinstance(value, dict):
-        raise ValueError(f"--{flag} must be a JSON object. Received: {text!r}.")
+        raise ValueError(
+            f"--{flag} must be a JSON object. Received: {text!r}. Expected: names and values, such "
+            "as '{\"units\": [64, 32]}'."
+        )
     return value
 
 

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf import (
     ClickConfidenceModel,
-    EMATeacher,
     StepCheckpoint,
     StoredScores,
-    get_confidence,
 )
 from clsd_tf.encoding import Encoder, copy_encoding
-from clsd_tf.growth import take_over
-from clsd_tf.online_confidence import online_confidence
-from clsd_tf.optimizers import build_optimizer
 from data_pipeline.manifest import Manifest
+from data_pipeline.progress import waiting
 from data_pipeline.reader import make_dataset, read_errors, steps_per_epoch
 from experiments.arms import get_arm
-from experiments.models import build_ema_teacher, build_model, load_model
-from experiments.monitoring import EpochLogs, ProgressBar, StepSummaries
+from experiments.learning_curve import FILE as CURVE
+from experiments.learning_curve import LearningCurve
+from experiments.model_size import parts_of_model
+from experiments.models import build_ema_teacher, build_model, check_confidence, load_model
+from experiments.monitoring import CurveLog, EpochLogs, ProgressBar, watchers
 from experiments.objectives import (
     build_objective,
     further_labels,
@@ -32,12 +31,31 @@ from experiments.objectives import (
     without_satisfaction,
 )
 from experiments.phases import Phase, no_validation
+from experiments.predecessors import copy_teacher, go_on
 from experiments.runs import TEACHER_SEED, Run, TrainConfig
 from experiments.scoring import score_with
+from experiments.strategies import Distribution
+from experiments.tensorboard_logs import write_projector
 
 
-def train_run(run: Run, config: TrainConfig, *, checkpoint_steps: int) -> dict[str, object]:
+def train_run(
+    run: Run,
+    config: TrainConfig,
+    *,
+    checkpoint_steps: int,
+    distribution: Distribution | None = None,
+    details: bool = False,
+) -> dict[str, object]:
     """Trains the models of `config` in the directory of `run`, or goes on where it stopped.
+
+    Args:
+      run: where everything is kept; the same directory for all processes.
+      config: what is trained.
+      checkpoint_steps: batches between checkpoints.
+      distribution: the processes that train, each of which calls this; None for this one alone.
+      details: whether TensorBoard is to show more of the student than scalars and groups:
+        hyperparameters and, of a student that one device trains, histograms of the confidence and
+        the item embeddings.
 
     Returns:
       Phase -> what was logged in each of its epochs, and the confidence function as a table.
@@ -50,78 +68,90 @@ def train_run(run: Run, config: TrainConfig, *, checkpoint_steps: int) -> dict[s
     """
     if config.init_from:
         Run(config.init_from).require_continuable(config)
-    copy_encoding(config.data_dir, run.encoding)
+    distribution = distribution or Distribution()
+    if distribution.is_chief:
+        copy_encoding(config.data_dir, run.encoding)
+    distribution.agree(0)
     encoder = Encoder.load(run.encoding)
-    if "confidence" in config.options:  # mistaken options are told before a teacher is trained
-        build = online_confidence if config.teacher == "ema" else get_confidence
-        build(config.options["confidence"], encoder.num_groups, **config.confidence_options)
+    check_confidence(config, encoder)
     results: dict[str, object] = {}
     teacher_config = dataclasses.replace(config, seed=config.seed + TEACHER_SEED)
 
     def finish_teacher(phase: Phase) -> None:
-        if phase.result is None and phase.name == "teacher" and config.teacher_dir:
-            _copy_teacher(phase)
-        elif phase.result is None:
-            with read_errors(config.data_dir):
-                _fit(phase, build_model(phase.config, encoder), encoder)
+        if not phase.is_done:
+            if phase.name == "teacher" and config.teacher_dir:
+                copy_teacher(phase)
+            else:
+                with distribution.strategy.scope():
+                    model = build_model(phase.config, encoder)
+                with read_errors(config.data_dir):
+                    _fit(phase, model, encoder)
         results[phase.name] = phase.result
 
     def finish_student(phase: Phase, taught_by: Sequence[str] | None) -> None:
-        if phase.result is None:
+        if not phase.is_done:
             teacher = None
             if taught_by is not None:
                 phase, teacher = _taught(phase, taught_by, encoder)
-            objective = build_objective(config, encoder)
+            with distribution.strategy.scope():
+                objective = build_objective(config, encoder)
+                model = build_model(phase.config, encoder, teacher, objective)
             with read_errors(config.data_dir):
-                _fit(phase, build_model(phase.config, encoder, teacher, objective), encoder)
+                _fit(phase, model, encoder)
         results[phase.name] = phase.result
+
+    def phase_of(name: str, config: TrainConfig, **fields: object) -> Phase:
+        return Phase(name, run, config, checkpoint_steps, distribution=distribution, **fields)
 
     taught_by = None
     if get_arm(config.method).needs_teacher:
-        teachers = _teacher_phases(run, teacher_config, checkpoint_steps)
+        teachers = _teacher_phases(teacher_config, phase_of)
         for phase in teachers:
             finish_teacher(phase)
         taught_by = [phase.name for phase in teachers]
     for generation in range(1, config.generations):
         seed = config.seed + (1 + generation) * TEACHER_SEED
         other = dataclasses.replace(config, seed=seed)
-        phase = Phase(f"generation_{generation}", run, other, checkpoint_steps)
+        phase = phase_of(f"generation_{generation}", other)
         finish_student(phase, taught_by)
         taught_by = [phase.name]
-    finish_student(Phase("student", run, config, checkpoint_steps), taught_by)
+    finish_student(phase_of("student", config, details=details), taught_by)
     return results
 
 
-def _teacher_phases(run: Run, config: TrainConfig, checkpoint_steps: int) -> list[Phase]:
+def _teacher_phases(config: TrainConfig, phase_of: Callable[..., Phase]) -> list[Phase]:
     """The models that teach the first student; none if it follows itself, or scores are given."""
     if config.scores_dir or config.teacher == "ema":
         return []
     if config.teacher == "oof":
         folds = config.num_folds
         return [
-            Phase(f"fold_{fold}", run, config, checkpoint_steps, without_fold=(fold, folds))
-            for fold in range(folds)
+            phase_of(f"fold_{fold}", config, without_fold=(fold, folds)) for fold in range(folds)
         ]
-    return [Phase("teacher", run, config, checkpoint_steps)]
+    return [phase_of("teacher", config)]
 
 
 def _taught(
     phase: Phase, teachers: Sequence[str], encoder: Encoder
 ) -> tuple[Phase, keras.layers.Layer]:
     """The phase with what it is taught by: a model, or scores, which are written here."""
-    run, config = phase.run, phase.config
+    run, config, distribution = phase.run, phase.config, phase.distribution
     if config.teacher == "ema":
-        return phase, build_ema_teacher(config, encoder)
+        with distribution.strategy.scope():
+            return phase, build_ema_teacher(config, encoder)
     if config.scores_dir:
         return dataclasses.replace(phase, scores=pathlib.Path(config.scores_dir)), StoredScores()
     if config.teacher != "oof":
-        teacher = load_model(run, config, part=teachers[0])
+        with distribution.strategy.scope():
+            teacher = load_model(run, config, part=teachers[0])
         phase = dataclasses.replace(phase, teacher_clicks=teacher.progressive_clicks)
     if config.teacher == "frozen":
         return phase, teacher
     scores = _scores(run, phase.name)
     splits = ["train"] if config.teacher == "oof" else ["train", "valid"]
-    score_with(run, config, teachers, splits, scores, config.data_dir)
+    if distribution.is_chief:
+        score_with(run, config, teachers, splits, scores, config.data_dir)
+    distribution.agree(0)
     return dataclasses.replace(phase, scores=scores), StoredScores()
 
 
@@ -156,110 +186,109 @@ def _scores(run: Run, phase: str) -> pathlib.Path:
     return run.directory / "scores" / phase
 
 
-def _copy_teacher(phase: Phase) -> None:
-    config = phase.config
-    other = Run(config.teacher_dir)
-    other.require_finished()
-    # Who goes on may be taught by yesterday's model, to which today's rows are new.
-    if config.init_from:
-        other.require_same_encoding(config.data_dir)
-    for field in ("backbone", "backbone_options", *([] if config.init_from else ["data"])):
-        mine, theirs = getattr(config, field), getattr(other.config(), field)
-        if mine != theirs:
-            raise ValueError(
-                f"The teacher in {other.directory} is of another {field}. Received: {theirs}. "
-                f"Expected: {mine}. Leave --teacher_dir out to train a teacher."
-            )
-    result = Phase("student", other, config, phase.checkpoint_steps).result
-    phase.finish(load_model(other, other.config()), result)
-
-
-def _go_on(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
-    """Gives the model what the one of the same phase has learned in the run before."""
-    config, before = phase.config, Run(phase.config.init_from)
-    directory = before.directory / phase.name / "checkpoints"
-    copied_from = before.config().teacher_dir
-    if phase.name == "teacher" and copied_from:  # trained in another run, as its student
-        directory = Run(copied_from).student / "checkpoints"
-    smaller = Encoder.load(before.encoding)
-    if smaller.model_features == encoder.model_features:
-        StepCheckpoint.restore_learned(model, directory)
-        return
-    teacher = None
-    if isinstance(model.teacher, EMATeacher):
-        teacher = build_ema_teacher(config, smaller)
-    elif model.teacher is not None:
-        teacher = StoredScores()  # of another teacher nothing goes on
-    objective = None if model.objective is None else build_objective(config, smaller)
-    old = build_model(config, smaller, teacher, objective)
-    build_optimizer(old.optimizer, old.learners)
-    StepCheckpoint.restore_learned(old, directory)
-    take_over(old, model)
-
-
 def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
     """Trains a model to the end of its epochs, from its latest checkpoint if there is one."""
     config = phase.config
     rows = Manifest.load(config.data_dir).rows
     if not rows["train"]:
-        raise ValueError(f"{config.data_dir} has no training rows. Prepare it with other days.")
-    valid = _valid(config) if rows.get("valid") else None
+        raise ValueError(
+            f"There is nothing to train on. Received: 0 training rows in {config.data_dir}. "
+            "Expected: some; prepare the log with other days."
+        )
+    distribution = phase.distribution
     checkpoint = StepCheckpoint(phase.directory / "checkpoints", phase.checkpoint_steps)
     done = checkpoint.restore(model)
     if config.init_from and not done:
-        _go_on(phase, model, encoder)
+        go_on(phase, model, encoder)
     if model.confidence is not None and model.confidence.needs_held_out and not done:
-        model.fit_confidence(phase.held_out())
+        with waiting("Fitting the confidence function"):
+            model.fit_confidence(phase.held_out())
 
     whole = steps_per_epoch(
         config.data_dir, "train", config.batch_size, without_fold=phase.without_fold
     )
     steps = max(1, round(phase.fraction * whole))
     logs = EpochLogs(phase.directory / "epochs.json")
-    bar = ProgressBar(phase.name, steps, config.epochs, done)
-    summaries = StepSummaries(phase.run.logs / phase.name, done)
+    callbacks, bar = [checkpoint], contextlib.nullcontext()
+    curve = LearningCurve(phase.directory / CURVE, done) if distribution.is_chief else None
+    if curve is not None:
+        bar = ProgressBar(phase.name, steps, config.epochs, done)
+        callbacks = [bar, *watchers(phase, model, encoder, done), CurveLog(curve), logs]
+        callbacks.append(checkpoint)  # what is saved was logged before
+    own, validation = own_columns(model, config), _validation(phase, rows)
     with bar:
         for epoch in range(done // steps, config.epochs):
             done_in_epoch = max(0, done - epoch * steps)
-            rest = make_dataset(
+            rest = distribution.batches(
                 config.data_dir,
                 "train",
                 config.batch_size,
+                num_shares=config.input_shares,
+                checked=lambda rows: without_satisfaction(rows, encoder, own),
                 seed=config.seed,
                 epochs=epoch + 1,
                 skip_batches=epoch * whole + done_in_epoch,
-                extra_columns=(*own_columns(model, config), *further_labels(model)),
+                extra_columns=(*own, *further_labels(model)),
                 without_fold=phase.without_fold,
                 scores=phase.scores,
-            ).take(steps - done_in_epoch)
-            model.fit(
-                without_satisfaction(rest, encoder, own_columns(model, config)),
+            )
+            distribution.fit(
+                model,
+                rest,
+                batches_at_once=phase.checkpoint_steps,
                 initial_epoch=epoch,
                 epochs=epoch + 1,
-                validation_data=valid,
-                callbacks=[bar, summaries, logs, checkpoint],  # what is saved was logged before
-                verbose=0,
+                steps_per_epoch=steps - done_in_epoch,
+                callbacks=callbacks,
+                **validation,
             )
-    _finish(phase, model, encoder, valid, logs.read())
+    _finish(phase, model, encoder, logs.read(), curve)
+
+
+def _validation(phase: Phase, rows: Mapping[str, int]) -> dict[str, object]:
+    """Arguments of `fit` that validate after each epoch; none without validation rows."""
+    if not rows.get("valid"):
+        return {}
+    config, distribution = phase.config, phase.distribution
+    shares = distribution.strategy.num_replicas_in_sync if distribution.reads_shares else 1
+    batch_size = _valid_batch_size(config)
+    return {
+        "validation_data": distribution.batches(
+            config.data_dir, "valid", batch_size, num_shares=shares
+        ),
+        "validation_steps": steps_per_epoch(config.data_dir, "valid", batch_size),
+    }
 
 
 def _finish(
     phase: Phase,
     model: ClickConfidenceModel,
     encoder: Encoder,
-    valid: tf.data.Dataset | None,
     epochs: list[dict[str, float]],
+    curve: LearningCurve | None,
 ) -> None:
-    if phase.name == "student" and phase.config.calibrate:
-        if valid is None:
+    config = phase.config
+    if phase.name == "student" and config.calibrate:
+        if not Manifest.load(config.data_dir).rows.get("valid"):
             raise no_validation("Calibration is fitted")
-        model.calibrate(valid)
-    result: dict[str, object] = {"epochs": epochs, "outputs": model.output_meaning}
+        with waiting("Calibrating"):
+            model.calibrate(make_dataset(config.data_dir, "valid", _valid_batch_size(config)))
+    if phase.shows_values:
+        write_projector(phase.run.logs / phase.name, model, encoder)
+    parts = [dataclasses.asdict(part) for part in parts_of_model(model.learners)]
+    result: dict[str, object] = {
+        "epochs": epochs,
+        "outputs": model.output_meaning,
+        "parameters": parts,
+    }
+    if curve is not None:
+        curve.close()
+        result["seconds"] = round(curve.seconds, 1)
     if model.confidence is not None:
         result["confidence"] = model.confidence_table(encoder.group_names())
     phase.finish(model, result)
 
 
-def _valid(config: TrainConfig) -> tf.data.Dataset:
-    """Validation rows: larger batches, since there is no step to take."""
-    return make_dataset(config.data_dir, "valid", max(config.batch_size, 4096))
+def _valid_batch_size(config: TrainConfig) -> int:
+    """Larger batches than in training, since there is no step to take."""
+    return max(config.batch_size, 4096)

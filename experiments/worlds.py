@@ -59,7 +59,8 @@ def noisy_world(rates: str) -> World:
         return _world_of(parse_noise(f"groups:{rates}"))
     except NoiseError as error:
         raise ValueError(
-            f"`--noise_rates` are numbers with commas between them. Received: {rates!r}. {error}"
+            f"--noise_rates are numbers with commas between them. Received: {rates!r}. Expected: a "
+            "rate in [0, 1] for each user group, or one for all, such as .05,.10,.20,.35."
         ) from error
 
 
@@ -117,8 +118,9 @@ class WorldMaker:
         inputs = self._inputs or prepared.get("input")
         if inputs is None:
             raise ValueError(
-                f"The manifest of {self._data_dir} does not say of which log it was made. "
-                "Expected: --input, the log that was given to `clsd-prepare`."
+                f"It is not known of which log the data set was made. Received: {self._data_dir}, "
+                "whose manifest does not say. Expected: --input, the log that was given to "
+                "`clsd-prepare`."
             )
         read = ReadOptions(**prepared.get("read", {}))
         write = WriteOptions(**prepared.get("write", {}))
@@ -194,7 +196,10 @@ def _later(day: str, days: int) -> str:
         except ValueError:
             continue
         return (date + datetime.timedelta(days)).strftime(form)
-    raise ValueError(f"An origin is a day like 20220430 or 2022-04-30. Received: {day!r}.")
+    raise ValueError(
+        f"An origin is a day of the log. Received: {day!r}. Expected: one like 20220430 or "
+        "2022-04-30."
+    )
 
 
 def choose_worlds(
@@ -214,7 +219,7 @@ def choose_worlds(
     if planted and origins:
         raise ValueError(
             "Noise is planted in the log as it is, not in rolling origins. Received: --noise or "
-            "--noise_rates and --origins. Leave one of them out."
+            "--noise_rates and --origins. Expected: one of them; leave the other out."
         )
     if origins:
         return [origin_world(day) for day in origins]

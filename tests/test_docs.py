@@ -1,141 +1,128 @@
-"""Commands in the documentation parse: each flag exists, each value is one that the flag takes."""
+"""No block of code in the documents escapes: each is run, or read and compared with what there is.
+
+Shell: every line is a command of this project, whose flags are parsed here, or stands in `OTHERS`.
+Python: every page runs in `tests/test_doc_pages.py`. TOML: every spec is parsed in
+`tests/data_pipeline/test_specs_in_docs.py`. What is neither shell, Python nor TOML is text.
+"""
 
 from __future__ import annotations
 
 import ast
-import json
-import pathlib
 import re
-import shlex
-import subprocess
-import sys
-from collections.abc import Iterator
-from typing import NamedTuple
 
 import pytest
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-# Reads {place: argv}, prints {place: what is wrong}. In a process of its own, because the flags of
-# all commands live in one namespace.
-CHECK = """
-import copy, importlib, json, sys
 from absl import flags
-module = importlib.import_module(sys.argv[1])
-wrong = {}
-for place, argv in json.load(sys.stdin).items():
-    try:
-        left = copy.deepcopy(flags.FLAGS)(argv)[1:]
-    except flags.Error as error:
-        wrong[place] = str(error)
-    else:
-        if left and not hasattr(module, "ARGUMENTS"):
-            wrong[place] = f"arguments that are no flags: {left}"
-print(json.dumps(wrong))
-"""
+
+from tests import mains
+from tests.doc_blocks import DOCS, PAGES, Block, blocks_of
+from tests.doc_commands import Command, commands_in
+
+# Beginnings of lines of shell that run nothing of this project, and why they are not run here.
+OTHERS = {
+    "gunzip -c": "unpacks a file; run in tests/experiments/test_doc_walk.py",
+    "./run test": "the tests themselves",
+    "./run demo": "a command of this project by another name; parsed as clsd-demo",
+    "python3.11 -m venv": "makes an environment, as `run` does",
+    ".venv/bin/python -m pip": "needs a package index",
+    ".venv/bin/python -m pytest": "the tests themselves",
+    "python examples/serving_client.py": "needs a server; run in tests/serving/test_client.py",
+    "for seed in": "a loop, whose commands are parsed",
+    "done": "the end of a loop",
+}
+LANGUAGES = {"sh", "python", "toml", "json", "text", "console"}
 
 
-class Command(NamedTuple):
-    """A documented command: where it stands, the module that it runs, and its arguments."""
-
-    place: str
-    module: str
-    arguments: list[str]
-
-
-def console_scripts() -> dict[str, str]:
-    """Command -> module, from the literal in setup.py."""
-    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
-    (mains,) = (n.value for n in tree.body if isinstance(n, ast.Assign))
-    return ast.literal_eval(mains)
-
-
-MAINS = console_scripts()
-_START = re.compile(
-    r"(?:python3?(?:\.\d+)? -m (?P<module>(?:experiments|data_pipeline)\.\w+)"
-    r"|(?<![\w./-])(?P<script>clsd-\w+)|(?P<run>\./run demo))(?P<rest>(?:\s.*)?)$"
-)
-
-
-def commands_in(text: str, place: str) -> Iterator[Command]:
-    """Commands of this project in a piece of shell."""
-    text = re.sub(r"\\\n\s*", " ", text)
-    variables = dict(re.findall(r"\bfor (\w+) in (\S+)", text))  # a loop is tried with its first
-    variables |= dict(re.findall(r"^\s*(?:export )?(\w+)=(\S+)$", text, re.MULTILINE))
-    for line in text.splitlines():
-        line = re.sub(r"\$\{?(\w+)\}?", lambda m: variables.get(m[1], "1"), line)
-        while found := _START.search(line):
-            lexer = shlex.shlex(found["rest"], posix=True, punctuation_chars=True)
-            lexer.whitespace_split = True
-            arguments = []
-            for token in lexer:
-                if set(token) <= set("|&;<>()"):
-                    break
-                arguments.append(token)
-            module = found["module"] or MAINS.get(found["script"] or "clsd-demo")
-            assert module, f"{place}: there is no command {found['script']}."
-            yield Command(f"{place}: {found[0].strip()}", module, arguments)
-            line = found["rest"]
-
-
-def code_blocks(markdown: str) -> Iterator[str]:
-    """Fenced and indented blocks."""
-    yield from re.findall(r"^```[^\n]*\n(.*?)^```", markdown, re.MULTILINE | re.DOTALL)
-    unfenced = re.sub(r"^```.*?^```", "", markdown, flags=re.MULTILINE | re.DOTALL)
-    yield from re.findall(r"(?:^(?: {4}|\t).*\n?)+", unfenced, re.MULTILINE)
-
-
-def documented_commands() -> Iterator[Command]:
+def documented_commands() -> list[Command]:
     """Commands in code blocks of the documents, and in the docstrings of modules."""
-    for path in [ROOT / "README.md", ROOT / "BUILD.md", *sorted((ROOT / "docs").rglob("*.md"))]:
-        if path.exists():
-            for block in code_blocks(path.read_text(encoding="utf-8")):
-                yield from commands_in(block, str(path.relative_to(ROOT)))
+    found = []
+    for page in PAGES:
+        for block in blocks_of(page):
+            if block.language in ("sh", "console"):
+                found += commands_in(block.text, block.place)
     for package in ("data_pipeline", "experiments"):
-        for path in sorted((ROOT / package).rglob("*.py")):
+        for path in sorted((mains.ROOT / package).rglob("*.py")):
             docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
             # In prose a command may stand with dots for its flags; on a line of its own it is one.
             lines = re.findall(
                 r"^[ \t$]*((?:\S*/)?(?:python|clsd-)(?:[^\n\\]|\\\n)*)", docstring, re.MULTILINE
             )
             for line in lines:
-                yield from commands_in(line, str(path.relative_to(ROOT)))
+                found += commands_in(line, str(path.relative_to(mains.ROOT)))
+    return found
 
 
-COMMANDS = list(documented_commands())
+COMMANDS = documented_commands()
 
 
-def check(module: str, argvs: dict[str, list[str]], directory: pathlib.Path) -> dict[str, str]:
-    """What is wrong with commands of a module that is importable from `directory`, by place."""
-    checked = subprocess.run(
-        [sys.executable, "-c", CHECK, module],
-        cwd=directory,
-        input=json.dumps(argvs),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert checked.returncode == 0, checked.stderr
-    return json.loads(checked.stdout)
+def wrong(name: str, arguments: list[str]) -> str | None:
+    """What is wrong with a command line of the module `name`; None if it parses."""
+    with mains.imported(name) as module:
+        flags.FLAGS.unparse_flags()
+        try:
+            left = flags.FLAGS([name, *arguments])[1:]
+        except (flags.Error, ValueError) as error:
+            return str(error)
+        if left and not hasattr(module, "ARGUMENTS"):
+            return f"arguments that are no flags: {left}"
+    return None
 
 
-@pytest.mark.parametrize("module", sorted({c.module for c in COMMANDS} | set(MAINS.values())))
-def test_documented_commands_parse(module):
-    argvs = {c.place: [c.module, *c.arguments] for c in COMMANDS if c.module == module}
-    assert argvs, f"No documented command runs {module}; its docstring should show one."
-    assert check(module, argvs, ROOT) == {}
+@pytest.mark.parametrize("name", mains.MODULES)
+def test_documented_commands_parse(name):
+    own = [command for command in COMMANDS if command.module == name]
+    assert own, f"No documented command runs {name}; its docstring should show one."
+    assert {c.place: told for c in own if (told := wrong(name, c.arguments))} == {}
 
 
-@pytest.mark.parametrize("module", sorted(MAINS.values()))
-def test_the_docstring_of_a_command_shows_the_command(module):
-    path = module.replace(".", "/") + ".py"
-    assert any(c.module == module and c.place.startswith(path) for c in COMMANDS)
+def test_all_documented_commands_are_of_this_project():
+    assert {command.module for command in COMMANDS} == set(mains.MODULES)
 
 
-def test_the_readme_shows_both_commands():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = "\n".join(code_blocks(readme))
-    assert "./run demo" in blocks
-    assert "./run test" in blocks
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_line_of_shell_escapes(page):
+    for block in blocks_of(page):
+        assert block.language in LANGUAGES, f"{block.place}: say what it is, one of {LANGUAGES}"
+        if block.language not in ("sh", "console"):
+            assert not list(commands_in(block.text, block.place)), f"{block.place} is shell"
+            continue
+        for line in shell_lines(block):
+            known = any(line.startswith(other) for other in OTHERS)
+            assert known or list(commands_in(line, block.place)), f"{block.place}: {line}"
+
+
+def shell_lines(block: Block) -> list[str]:
+    """Lines of shell without comments, continued ones as one; of a transcript those after `$`."""
+    text = re.sub(r"\\\n\s*", " ", block.text)
+    lines = [line.strip() for line in text.splitlines()]
+    if block.language == "console":
+        return [line[2:] for line in lines if line.startswith("$ ")]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_nothing_is_listed_in_vain():
+    lines = [
+        line
+        for page in PAGES
+        for block in blocks_of(page)
+        if block.language in ("sh", "console")
+        for line in shell_lines(block)
+    ]
+    used = {other for other in OTHERS if any(line.startswith(other) for line in lines)}
+    assert set(OTHERS) - used == set()
+
+
+def test_links_and_pictures_are_there():
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if not re.match(r"https?://|#", target):
+                assert (page.parent / target.partition("#")[0]).exists(), (page.name, target)
+
+
+def test_every_page_is_in_the_navigation_once():
+    listed = re.findall(r": ([\w/]+\.md)$", (mains.ROOT / "mkdocs.yml").read_text("utf-8"), re.M)
+    pages = [str(page.relative_to(DOCS)) for page in PAGES if page.is_relative_to(DOCS)]
+    assert sorted(listed) == sorted(pages)
 
 
 class TestCollection:
@@ -146,6 +133,7 @@ class TestCollection:
             "      --data_dir 'a b' --x=${UNSET} | tee log; done\n"
             "X=1 clsd-export --model_dir m && clsd-demo > out\n"
             "./run demo --rows 5\n"
+            "clsd-table-storage --model_dir=m\n"
             "pip install clsd_tf\n"
         )
         received = [(c.module, c.arguments) for c in commands_in(text, "here")]
@@ -154,33 +142,19 @@ class TestCollection:
             ("experiments.export", ["--model_dir", "m"]),
             ("experiments.demo", []),
             ("experiments.demo", ["--rows", "5"]),
+            ("experiments.table_storage", ["--model_dir=m"]),
         ]
 
     def test_unknown_scripts_fail(self):
         with pytest.raises(AssertionError, match="there is no command clsd-trian"):
             list(commands_in("clsd-trian --seed 1", "here"))
 
-    def test_blocks(self):
-        markdown = "Text `clsd-x`.\n\n```sh\na\n```\n\n    b\n    c\n\nEnd\n"
-        assert [block.strip() for block in code_blocks(markdown)] == ["a", "b\n    c"]
-
-
-def test_drifted_commands_are_found(tmp_path):
-    (tmp_path / "drifting.py").write_text(
-        "from absl import flags\n"
-        "flags.DEFINE_enum('backbone', 'mlp', ['mlp', 'din'], '')\n"
-        "flags.DEFINE_integer('seed', 0, '')\n"
-        "flags.DEFINE_string('data_dir', None, '', required=True)\n"
-    )
-    argvs = {
-        "good": ["drifting", "--data_dir=d", "--backbone", "din", "--seed=3"],
-        "unknown": ["drifting", "--data_dir=d", "--sed=3"],
-        "choice": ["drifting", "--data_dir=d", "--backbone=dcn"],
-        "number": ["drifting", "--data_dir=d", "--seed=x"],
-        "required": ["drifting"],
-        "stray": ["drifting", "--data_dir=d", "e"],
-    }
-    wrong = check("drifting", argvs, tmp_path)
-    assert set(wrong) == set(argvs) - {"good"}
-    assert "sed" in wrong["unknown"]
-    assert "<mlp|din>" in wrong["choice"]
+    def test_drifted_commands_are_found(self):
+        train = "experiments.train"
+        good = ["--data_dir=d", "--model_dir=m", "--method", "plain", "--seed=3"]
+        assert wrong(train, good) is None
+        assert "sed" in wrong(train, [*good, "--sed=3"])
+        assert "<plain|" in wrong(train, [*good, "--method=plian"])
+        assert "x" in wrong(train, [*good, "--seed=x"])
+        assert "model_dir" in wrong(train, ["--data_dir=d"])
+        assert "stray" in wrong(train, [*good, "stray"])

@@ -88,6 +88,13 @@ def test_public_names_exist_and_are_listed():
     assert set(clsd_tf.__all__) <= set(dir(clsd_tf))
 
 
+def test_what_is_public_is_documented_and_little():
+    page = (ROOT / "docs" / "api" / "public.md").read_text(encoding="utf-8")
+    table = page[page.index("|---|") : page.index("What stands in submodules")]
+    assert set(re.findall(r"`(\w+)`", table)) - {"tf_keras"} == set(clsd_tf.__all__)
+    assert len(clsd_tf.__all__) <= 40
+
+
 def test_a_public_name_is_the_one_of_its_module():
     for name in clsd_tf.__all__:
         value = getattr(clsd_tf, name)

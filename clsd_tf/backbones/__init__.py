@@ -46,6 +46,15 @@ def register_backbone(name: str) -> Callable[[_Factory], _Factory]:
     return register
 
 
+def check_backbone(name: str) -> None:
+    """Raises ValueError unless `name` is a known backbone, or has the form of one's own."""
+    if ":" not in name and name not in backbone_names():
+        raise ValueError(
+            f"Unknown backbone. Received: {name!r}. Expected one of: "
+            f"{', '.join(backbone_names())}; or 'package.module:Class' for one of your own."
+        )
+
+
 def get_backbone(
     name: str, features: Sequence[ModelFeature], **kwargs: object
 ) -> keras.layers.Layer:
@@ -64,11 +73,7 @@ def get_backbone(
     """
     if ":" in name:
         return _class_elsewhere(name)(features, **kwargs)
-    if name not in backbone_names():
-        raise ValueError(
-            f"Unknown backbone. Received: {name!r}. Expected one of: "
-            f"{', '.join(backbone_names())}; or 'package.module:Class' for one of your own."
-        )
+    check_backbone(name)
     if name not in _REGISTRY:
         importlib.import_module(f"{__name__}.{name}")
     return _REGISTRY[name](features, **kwargs)
@@ -82,9 +87,13 @@ def _class_elsewhere(name: str) -> Callable[..., keras.layers.Layer]:
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"Cannot import the backbone {name!r}: {error}.") from error
+        raise ValueError(
+            f"Cannot import the backbone. Received: {name!r}: {error}. Expected: "
+            "package.module:Class, importable where the command runs."
+        ) from error
     if not (isinstance(found, type) and issubclass(found, keras.layers.Layer)):
         raise ValueError(
-            f"A backbone is a class of `tf_keras` layers. Received: {name!r}, which is {found!r}."
+            f"A backbone is a class of layers. Received: {name!r}, which is {found!r}. Expected: "
+            "package.module:Class, a subclass of `tf_keras.layers.Layer`."
         )
     return found

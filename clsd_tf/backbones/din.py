@@ -11,6 +11,7 @@ from clsd_tf.backbones import register_backbone
 from clsd_tf.backbones.base import Backbone, dense_stack, item_and_histories
 from clsd_tf.embeddings import EmbeddedColumns
 from clsd_tf.features import ModelFeature
+from clsd_tf.interactions import PairScorer
 
 
 @register_backbone("din")
@@ -42,7 +43,10 @@ class DIN(Backbone):
         self.item, self.histories = item_and_histories(self.features, "din")
         self.units = tuple(units)
         self.attention_units = tuple(attention_units)
-        self.attention = {name: _scorer(self.attention_units, name) for name in self.histories}
+        self.attention = {
+            name: PairScorer(self.attention_units, name=f"attention_{name}")
+            for name in self.histories
+        }
         self.hidden = dense_stack(self.units, name="hidden")
 
     def represent(self, inputs: Mapping[str, tf.Tensor], embedded: EmbeddedColumns) -> tf.Tensor:
@@ -55,9 +59,8 @@ class DIN(Backbone):
 
     def _attend(self, name: str, item: tf.Tensor, keys: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
         """Relevance-weighted sum over a history: [batch, dim]."""
-        queries = tf.broadcast_to(item[:, tf.newaxis], tf.shape(keys))
-        pairs = tf.concat([queries, keys, queries - keys, queries * keys], axis=-1)
-        relevance = self.attention[name](pairs) * tf.cast(ids > 0, keys.dtype)[:, :, tf.newaxis]
+        relevance = self.attention[name]((item, keys))
+        relevance *= tf.cast(ids > 0, relevance.dtype)[:, :, tf.newaxis]
         return tf.reduce_sum(relevance * keys, axis=1)
 
     def get_config(self) -> dict[str, object]:
@@ -67,9 +70,3 @@ class DIN(Backbone):
             "units": self.units,
             "attention_units": self.attention_units,
         }
-
-
-def _scorer(units: Sequence[int], name: str) -> keras.Sequential:
-    stack = dense_stack(units, name=f"attention_{name}")
-    stack.add(keras.layers.Dense(1))
-    return stack

@@ -61,7 +61,8 @@ class MMoE(Backbone):
         if inputs := set(tasks) & {feature.name for feature in self.features}:
             raise ValueError(
                 "A label cannot be an input too. Received: "
-                f"{', '.join(sorted(inputs))} in `tasks` and among the features."
+                f"{', '.join(sorted(inputs))} in `tasks` and among the features. Expected: "
+                "labels that are no features; leave the columns out of one of the two."
             )
         self.label_columns = tuple(tasks)
         self.units = tuple(units)

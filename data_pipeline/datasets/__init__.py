@@ -20,8 +20,8 @@ def spec_path(name_or_path: str | pathlib.Path) -> pathlib.Path:
     path = known.get(str(name_or_path), pathlib.Path(name_or_path))
     if not path.is_file():
         message = (
-            f"There is no spec '{name_or_path}'. Give the path of a TOML file, or the name of a "
-            f"ready spec: {', '.join(known)}."
+            f"There is no such spec. Received: {str(name_or_path)!r}. Expected: the path of a TOML "
+            f"file, or the name of a ready spec: {', '.join(known)}."
         )
         raise FileNotFoundError(message)
     return path

@@ -1,8 +1,8 @@
 r"""Makes the side table of users' histories that the spec `kuairand` needs from the official logs.
 
 python -m data_pipeline.datasets.kuairand --input=KuaiRand-Pure/data
-python -m data_pipeline.prepare --spec=kuairand --input=KuaiRand-Pure/data \
-    --output_dir=/tmp/clsd/kuairand
+python -m data_pipeline.datasets.kuairand --input=KuaiRand-Pure/data --overwrite
+python -m data_pipeline.prepare --spec=kuairand --input=KuaiRand-Pure/data --output_dir=kuairand
 
 Reads `log_standard_*_pure.csv`, gzipped or not, and writes `user_history_before_4_25_pure.csv`
 beside them: for each user the number of impressions before 25 April 2022, and the last videos

@@ -37,12 +37,15 @@ def write_histories(directory: str | pathlib.Path, *, overwrite: bool = False) -
     directory = pathlib.Path(directory)
     logs = sorted(str(path) for path in directory.glob(LOGS))
     if not logs:
-        raise FileNotFoundError(f"{directory} holds no {LOGS}. Give the directory of the logs.")
+        raise FileNotFoundError(
+            f"There are no logs. Received: {directory}, without {LOGS}. Expected: the directory of "
+            "the official logs."
+        )
     made = [path.name for path in directory.glob(f"{TABLE}*")]
     if made and not (overwrite and made == [TABLE]):
         raise FileExistsError(
-            f"{directory} holds {', '.join(made)} already. Remove it, or give --overwrite to "
-            f"replace {TABLE}."
+            f"The side table is there already. Received: {', '.join(made)} in {directory}. "
+            f"Expected: none. Remove it, or give --overwrite to replace {TABLE}."
         )
     beside = directory / f".{TABLE}.tmp-{os.getpid()}"
     last = f"array_to_string({{}}[-{_LENGTH}:], ' ')"
@@ -54,8 +57,8 @@ def write_histories(directory: str | pathlib.Path, *, overwrite: bool = False) -
             ).fetchone()
             if not users:
                 raise FileNotFoundError(
-                    f"The logs in {directory} have no rows before {_FIRST_DAY}. The earlier one is "
-                    "log_standard_4_08_to_4_21_pure.csv."
+                    f"The logs have no rows before {_FIRST_DAY}. Received: {directory}. Expected: "
+                    "the earlier log too, log_standard_4_08_to_4_21_pure.csv."
                 )
             connection.sql(
                 f"SELECT user_id, history_len, {last.format('watched')} AS watch_seq, "
@@ -64,7 +67,8 @@ def write_histories(directory: str | pathlib.Path, *, overwrite: bool = False) -
         os.replace(beside, directory / TABLE)
     except duckdb.Error as error:
         raise ValueError(
-            f"The logs in {directory} are not in the official format. {error}"
+            f"The logs in {directory} are not in the official format. Received: {error}. Expected: "
+            "files as they were released; fetch them again."
         ) from error
     finally:
         beside.unlink(missing_ok=True)

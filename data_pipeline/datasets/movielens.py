@@ -1,8 +1,8 @@
 r"""Turns the official files of MovieLens-100k or 1M into Parquet that the spec `movielens` reads.
 
-python -m data_pipeline.datasets.movielens --input=ml-1m --output_dir=/tmp/clsd/movielens
-python -m data_pipeline.prepare --spec=movielens --input=/tmp/clsd/movielens \
-    --output_dir=/tmp/clsd/movielens_prepared
+python -m data_pipeline.datasets.movielens --input=ml-1m --output_dir=movielens
+python -m data_pipeline.datasets.movielens --input=ml-100k --output_dir=movielens --overwrite
+python -m data_pipeline.prepare --spec=movielens --input=movielens --output_dir=prepared
 
 100k: `u.data`, `u.user`, `u.item`, `u.genre`. 1M: `ratings.dat`, `users.dat`, `movies.dat`.
 Writes `ratings.parquet`, `users.parquet` and `movies.parquet`.

@@ -44,7 +44,8 @@ def convert(
                 (rows[f"{name}.parquet"],) = connection.execute(query).fetchone()
             except duckdb.Error as error:
                 raise ValueError(
-                    f"The {name} in {source} are not in the official format. {error}"
+                    f"The {name} in {source} are not in the official format. Received: {error}. "
+                    "Expected: files as they were released; fetch them again."
                 ) from error
     return rows
 
@@ -61,7 +62,7 @@ def _tables(source: pathlib.Path) -> dict[str, str]:
     expected = ", or ".join(", ".join(names) for names in releases)
     found = ", ".join(sorted(path.name for path in source.glob("*"))) or "nothing"
     raise FileNotFoundError(
-        f"{source} is no MovieLens directory. Expected: {expected}. Found: {found}."
+        f"{source} is no MovieLens directory. Received: {found}. Expected: {expected}."
     )
 
 

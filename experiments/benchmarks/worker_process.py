@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import signal
 import subprocess
 
 WORKERS = pathlib.Path(__file__).parent / "workers"
@@ -16,7 +17,10 @@ class WorkerError(RuntimeError):
 
 
 class WorkerProcess:
-    """A process that speaks `workers/worker_protocol.py`; idle between requests.
+    """A process that speaks `workers/worker_protocol.py`.
+
+    It is stopped between requests: readers would go on to fill their buffers, for which nobody
+    would count the cost.
 
     Args:
       python: interpreter of its environment.
@@ -57,6 +61,7 @@ class WorkerProcess:
     def stop(self) -> None:
         """Ends it."""
         if self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
             self._process.stdin.close()
             try:
                 self._process.wait(_SECONDS_TO_END)
@@ -69,7 +74,10 @@ class WorkerProcess:
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
+            self._process.send_signal(signal.SIGCONT)
             line = self._process.stdout.readline()
+            if line:  # one that is ending has to be let
+                self._process.send_signal(signal.SIGSTOP)
         except OSError:  # it has ended
             line = ""
         if not line:

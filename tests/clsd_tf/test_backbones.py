@@ -283,15 +283,16 @@ def test_dcn_v2_crosses_in_parallel_with_dense_layers(clicks):
 def test_din_sums_the_history_by_its_relevance_to_the_item(clicks):
     backbone = get_backbone("din", clicks.inputs, units=[8], attention_units=[5])
     inputs, vectors = parts_of(backbone, clicks)
-    scorer = backbone.attention["history"].layers
+    first = backbone.attention["history"]
+    (last,) = first.others
     interest = np.zeros((50, 4))
     for i in range(50):
         for t in range(5):
             if inputs["history"][i, t]:
                 q, k = vectors["item"][i], vectors["history"][i, t]
                 pair = np.concatenate([q, k, q - k, q * k])
-                hidden = numpy_dense(scorer[0], pair)
-                interest[i] += numpy_dense(scorer[1], hidden, relu=False) * k
+                hidden = numpy_dense(first, pair)
+                interest[i] += numpy_dense(last, hidden, relu=False) * k
     x = np.concatenate(
         [vectors["user"], vectors["item"], interest, inputs["price"][:, None]], axis=1
     )

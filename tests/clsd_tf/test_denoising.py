@@ -371,7 +371,10 @@ class TestMistakes:
             (lambda: CrossModelAgreement([], agreement=2.0), r"`agreement` must be in \[0, 1\]"),
             (lambda: SatisfactionWeighing(signal="stars"), "Unknown `signal`.*'stars'.*binary"),
             (lambda: get_objective("t_cc"), "Unknown objective.*'t_cc'.*t_ce"),
-            (lambda: get_objective("r_ce", gamma=1), "'r_ce' does not take gamma.*beta"),
+            (
+                lambda: get_objective("r_ce", gamma=1),
+                "'r_ce' does not take that. Received: gamma.*beta",
+            ),
             (lambda: register_objective("r_ce")(TruncatedLoss), "an objective 'r_ce' already"),
         ],
     )

@@ -333,6 +333,18 @@ class TestFiles:
         assert copied.spec == encoder.spec
         assert_same(copied(raw), encoder(raw))
 
+    def test_a_directory_written_anew_is_read_anew(self, tmp_path):
+        directory = make_directory(tmp_path / "data")
+        first = Encoder.load(directory)
+        path = vocabulary_path(directory, "item")
+        path.rename(path.with_suffix(".old"))
+        path.write_text("200\n100\n300\n", encoding="utf-8")  # as many tokens, in another order
+        again = Encoder.load(directory)
+        items = tf.constant([100, 200, 300], tf.int64)
+        column = first.spec.item
+        assert first.encode_column(column, items).numpy().tolist() == [2, 4, 3]
+        assert again.encode_column(column, items).numpy().tolist() == [3, 2, 4]
+
     def test_missing_vocabulary(self, tmp_path):
         directory = make_directory(tmp_path / "data")
         vocabulary_path(directory, "item").unlink()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import clsd_tf
-from clsd_tf import fit_affine_by_group
+from clsd_tf.calibration import fit_affine_by_group
+from clsd_tf.online_affine import OnlineAffineConfidence
 
 GROUPS = 3
 # Of each group: slope and offset of its true click rate in the teacher's logit.
@@ -42,7 +42,7 @@ def reference(batches, num_groups: int, prior_strength: float, decay: float) -> 
 
 
 def learned(batches, num_groups: int = GROUPS, **options) -> np.ndarray:
-    confidence = clsd_tf.OnlineAffineConfidence(num_groups, **options)
+    confidence = OnlineAffineConfidence(num_groups, **options)
     for batch in batches:
         confidence.update(*batch)
     return np.array([[row["scale"], row["bias"]] for row in confidence.table()])
@@ -94,4 +94,4 @@ def test_confidence_rises_with_the_score_whatever_it_saw():
 
 def test_a_decay_out_of_range():
     with pytest.raises(ValueError, match=r"`decay` must be in \(0, 1\)"):
-        clsd_tf.OnlineAffineConfidence(2, decay=1.0)
+        OnlineAffineConfidence(2, decay=1.0)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import clsd_tf
-from clsd_tf import fit_affine_by_group, tail_noise_rates
+from clsd_tf.calibration import fit_affine_by_group
 from clsd_tf.histograms import bin_centers, click_histogram
-from clsd_tf.online_mixture import tail_rates
+from clsd_tf.mixture import MixtureConfidence
+from clsd_tf.noise_rates import tail_noise_rates
+from clsd_tf.online_mixture import OnlineMixtureConfidence, tail_rates
 
 GROUPS, BINS = 3, 256
 RATES = np.array([0.05, 0.2, 0.4])
@@ -26,8 +27,8 @@ def impressions(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.nd
     return z, clicked.astype(np.float32), group
 
 
-def learn(batches, num_groups: int = GROUPS, **options) -> clsd_tf.OnlineMixtureConfidence:
-    confidence = clsd_tf.OnlineMixtureConfidence(num_groups, **{**OPTIONS, **options})
+def learn(batches, num_groups: int = GROUPS, **options) -> OnlineMixtureConfidence:
+    confidence = OnlineMixtureConfidence(num_groups, **{**OPTIONS, **options})
     update = tf.function(confidence.update, reduce_retracing=True)
     for batch in batches:
         update(*map(tf.constant, batch))
@@ -84,7 +85,7 @@ def test_comes_to_the_rates_and_the_fit_of_its_histogram(decay):
 def test_equals_the_function_that_is_fitted_at_once():
     batches = batches_of(24_000, 600)
     online = learn(batches)
-    at_once = clsd_tf.MixtureConfidence(GROUPS, min_rows=50.0)
+    at_once = MixtureConfidence(GROUPS, min_rows=50.0)
     z, y, group, weights = weighted_rows(batches, 0.999)
     at_once.fit_held_out(z, y, group, weights)
     logits, groups = (
@@ -148,11 +149,11 @@ def test_stays_sane_whatever_it_sees():
 
 
 def test_a_table_before_the_first_batch():
-    table = clsd_tf.OnlineMixtureConfidence(2).table(["a", "b"])
+    table = OnlineMixtureConfidence(2).table(["a", "b"])
     assert [row["group"] for row in table] == ["pooled", "a", "b"]
     assert all(row["rows"] == 0.0 for row in table)
 
 
 def test_a_decay_out_of_range():
     with pytest.raises(ValueError, match=r"`decay` must be in \(0, 1\)"):
-        clsd_tf.OnlineMixtureConfidence(2, decay=1.0)
+        OnlineMixtureConfidence(2, decay=1.0)

@@ -1,4 +1,4 @@
-"""Row-wise Adagrad against NumPy, and the pairing with Adam inside and outside of `fit`."""
+"""Adagrad against Keras, row-wise Adagrad against NumPy, and the pairing with Adam."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.optimizers import RowwiseAdagrad, default_optimizer
+from clsd_tf.optimizers import RowwiseAdagrad, SparseAdagrad, default_optimizer
 
 
 def reference_rowwise_adagrad(
@@ -68,6 +68,32 @@ class ListingTower(Tower):
 class MethodTower(Tower):
     def embedding_variables(self):
         return self.tables["id"].trainable_weights
+
+
+class TestSparseAdagrad:
+    @pytest.mark.parametrize("options", [{}, {"learning_rate": 0.5, "epsilon": 1e-3}])
+    def test_it_is_the_adagrad_of_keras(self, options):
+        start, steps = tf.random.stateless_normal([6, 4], [1, 2]), sparse_steps(5, 6)
+        tables = []
+        for optimizer in (SparseAdagrad(**options), keras.optimizers.Adagrad(**options)):
+            tables.append(tf.Variable(start))
+            apply_sparse(optimizer, tables[-1], steps)
+            optimizer.apply_gradients([(tf.ones([6, 4]), tables[-1])])
+        assert np.abs(tables[0] - start).max() > 1e-4
+        np.testing.assert_allclose(tables[0], tables[1], rtol=1e-5)
+
+    def test_rows_without_a_gradient_stay(self):
+        variable = tf.Variable(tf.ones([9, 4]))
+        optimizer = SparseAdagrad()
+        apply_sparse(optimizer, variable, [(np.array([2, 5, 2]), np.ones([3, 4], np.float32))])
+        changed = np.flatnonzero((variable.numpy() != 1).any(axis=1))
+        assert changed.tolist() == [2, 5]
+
+    def test_it_is_saved_by_name(self):
+        config = keras.optimizers.serialize(SparseAdagrad(0.2))
+        restored = keras.optimizers.deserialize(config)
+        assert type(restored) is SparseAdagrad
+        assert float(restored.learning_rate) == pytest.approx(0.2)
 
 
 class TestRowwiseAdagrad:

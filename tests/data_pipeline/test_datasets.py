@@ -128,7 +128,7 @@ class TestKuaiRandHistories:
         assert len(list(tmp_path.iterdir())) == 3
 
     def test_what_is_missing(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match="holds no log_standard"):
+        with pytest.raises(FileNotFoundError, match="without log_standard"):
             write_histories(tmp_path)
         self.write(tmp_path, [], ["7,30,20220425,30,0,0"])
         with pytest.raises(FileNotFoundError, match="no rows before 20220425"):
@@ -187,8 +187,8 @@ class TestMovieLens:
     def test_other_directories(self, tmp_path):
         official = write(tmp_path / "official", {"ratings.csv": "", "u.data": ""})
         message = (
-            "is no MovieLens directory. Expected: u.data, u.user, u.item, u.genre, or ratings.dat, "
-            "users.dat, movies.dat. Found: ratings.csv, u.data."
+            "is no MovieLens directory. Received: ratings.csv, u.data. Expected: u.data, u.user, "
+            "u.item, u.genre, or ratings.dat, users.dat, movies.dat."
         )
         with pytest.raises(FileNotFoundError, match=message):
             convert(official, tmp_path / "output")

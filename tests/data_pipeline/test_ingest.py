@@ -103,7 +103,7 @@ class TestCsv:
         ("content", "message"),
         [
             (b"", "log.csv is empty"),
-            (b"a,b,A\n1,2,3\n", "columns 'a' and 'A'"),
+            (b"a,b,A\n1,2,3\n", "Received: 'a' and 'A' in"),
             (b"\xff\xfe,a\n", "Cannot read the header"),
         ],
     )
@@ -198,7 +198,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("inputs", "pattern", "message"),
         [
-            ("", "log*", "No file in .* matches input.files = 'log.*'. Found: a.csv, b.parquet"),
+            ("", "log*", "No file in .* matches input.files = 'log.*'. Received: a.csv, b.parquet"),
             ("*.json", "", "No file matches"),
             ("nowhere/log.csv", "", "No file matches"),
         ],

@@ -265,7 +265,7 @@ class TestSideTables:
     def test_missing_files_and_columns_are_errors(self, tmp_path):
         path = write_csv(tmp_path / "log.csv", [row(0)])
         with pytest.raises(
-            FileNotFoundError, match="Side table 'user': no file .*Found: .*log.csv"
+            FileNotFoundError, match="Side table 'user': no file .*Received: .*log.csv"
         ):
             load(tmp_path, self.spec(), path)
         write_csv(tmp_path / "users.csv", [{"userid": 1, "age": 1}])

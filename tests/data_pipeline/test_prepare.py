@@ -429,7 +429,7 @@ class TestCommand:
     def test_an_unknown_spec_is_one_sentence(self, tmp_path):
         done = self.run("--spec=kuairant", "--input=x", f"--output_dir={tmp_path}/o")
         assert done.returncode == 1
-        assert "There is no spec 'kuairant'" in done.stderr
+        assert "There is no such spec. Received: 'kuairant'" in done.stderr
         assert "Traceback" not in done.stderr
         assert not (tmp_path / "o").exists()
 

@@ -74,11 +74,13 @@ def test_columns_restrict_the_features(generate):
 
 def test_unknown_names_list_what_exists(generate):
     directory = generate(5).write("data")
-    with pytest.raises(ValueError, match=r"`columns` .* Received: long_view. They hold: user_id, "):
+    with pytest.raises(
+        ValueError, match=r"`columns` .* Received: long_view. Expected some of: user_id,  "
+    ):
         make_dataset(directory, "train", 2, columns=["city", "long_view"])
-    with pytest.raises(ValueError, match=r"Received: likes. They hold: long_view, _row."):
+    with pytest.raises(ValueError, match=r"Received: likes. Expected some of: long_view, _row."):
         make_dataset(directory, "train", 2, extra_columns=["likes"])
-    with pytest.raises(ValueError, match=r"Received: 'dev'. The data set has: train, valid"):
+    with pytest.raises(ValueError, match=r"Received: 'dev'. Expected one of: train, valid"):
         make_dataset(directory, "dev", 2)
 
 

@@ -193,7 +193,9 @@ class TestFiles:
         assert file_name(pattern, "log", [*suffixes, ".jsonl"]) == expected
 
     def test_unknown_format(self):
-        with pytest.raises(ValueError, match="cannot be written as 'log.avro'. Expected a name"):
+        with pytest.raises(
+            ValueError, match="Received: input.files = 'log.avro'. Expected: a name"
+        ):
             file_name("log.avro", "log", [".parquet"])
 
     def test_the_directory_appears_whole_or_not_at_all(self, tmp_path, monkeypatch):
@@ -276,8 +278,8 @@ class TestCommand:
         unknown = self.run(f"--output_dir={tmp_path / 'log'}", "--spec=kuairandom")
         assert unknown.returncode == 1
         assert unknown.stderr.splitlines() == [
-            "There is no spec 'kuairandom'. Give the path of a TOML file, or the name of a ready "
-            "spec: kuairand, movielens."
+            "There is no such spec. Received: 'kuairandom'. Expected: the path of a TOML file, or "
+            "the name of a ready spec: kuairand, movielens."
         ]
         wrong = self.run(f"--output_dir={tmp_path / 'log'}", "--noise_rates=.1,1.5")
         assert wrong.returncode == 2

@@ -35,9 +35,9 @@ def call(directory, *arguments: str) -> tuple[int, str, list[str]]:
     [
         (["--help"], 0, None),
         ([], 2, "Expected: draft LOG | check SPEC [LOG]."),
-        (["draft", "log.csv", "--lable=click"], 2, "Did you mean: label"),
+        (["draft", "log.csv", "--lable=click"], 2, "Received: --lable=click. Expected: --label"),
         (["draft", "lag.csv"], 1, "No file matches 'lag.csv'."),
-        (["check", "spec.toml"], 1, "There is no spec 'spec.toml'."),
+        (["check", "spec.toml"], 1, "There is no such spec. Received: 'spec.toml'."),
     ],
 )
 def test_mistakes(tmp_path, arguments, status, said):

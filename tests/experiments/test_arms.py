@@ -30,7 +30,7 @@ def test_flags_override_the_options_of_an_arm():
     ],
 )
 def test_an_option_that_would_do_nothing_is_refused(method, given, unused):
-    with pytest.raises(ValueError, match=f"^{unused} would do nothing here"):
+    with pytest.raises(ValueError, match=f"would do nothing .* Received: {unused}. Expected"):
         get_arm(method).with_options(given)
 
 

@@ -3,22 +3,52 @@ from __future__ import annotations
 import json
 import pathlib
 import re
+import shutil
 
 import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 
 from data_pipeline.manifest import Manifest
-from experiments.click_confidences import write_confidences
+from data_pipeline.shards import keys_path
+from experiments.click_confidences import TOLD, write_confidences
+from experiments.confidence_sidecars import sidecar_path
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
-def told(clsd, tmp_path_factory):
+def directory(clsd, tmp_path_factory):
     directory = tmp_path_factory.mktemp("confidences")
-    return pq.read_table(write_confidences(clsd, clsd.config(), "train", directory))
+    write_confidences(clsd, clsd.config(), "train", directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def told(directory):
+    return pq.read_table(directory / "train.parquet")
+
+
+def test_sidecars_are_aligned_with_the_shards(directory, told, prepared):
+    manifest = Manifest.load(prepared)
+    rows, confidence = [], []
+    for shard in manifest.of_split("train"):
+        records = [*tf.data.TFRecordDataset(str(sidecar_path(directory, shard)))]
+        assert len(records) == -(-shard.rows // manifest.block_rows)
+        examples = [tf.train.Example.FromString(record.numpy()).features for record in records]
+        assert {*examples[0].feature} == {"_row", *TOLD}
+        own = [row for e in examples for row in e.feature["_row"].int64_list.value]
+        keys = pq.read_table(keys_path(prepared, shard.file))["_row"].to_pylist()
+        assert own == keys
+        rows += own
+        confidence += [c for e in examples for c in e.feature["confidence"].float_list.value]
+    values = dict(zip(rows, confidence, strict=True))
+    clicked = {row for row, value in values.items() if not np.isnan(value)}
+    assert clicked == set(told["_row"].to_pylist()) < set(values)
+    received = [values[row] for row in told["_row"].to_pylist()]
+    np.testing.assert_array_equal(received, told["confidence"].to_numpy())
 
 
 def test_a_row_for_each_click_with_its_own_keys(told, log, prepared):
@@ -66,15 +96,15 @@ def test_categories_come_by_their_names(told):
     assert all(re.match(r"<|>=|missing|.* to <", age) for age in set(told["user_age"].to_pylist()))
 
 
-def test_the_uses_of_the_docs_run(told, tmp_path, monkeypatch):
-    path = tmp_path / "runs/clsd/scores/confidences/train.parquet"
-    path.parent.mkdir(parents=True)
-    pq.write_table(told, path)
+def test_the_uses_of_the_docs_run(directory, tmp_path, monkeypatch):
+    shutil.copytree(directory, tmp_path / "runs/clsd/scores/confidences")
     monkeypatch.chdir(tmp_path)
     text = (DOCS / "confidences.md").read_text(encoding="utf-8")
     snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(snippets) == 3
+    assert len(snippets) == 4
     for snippet in snippets:
         values: dict[str, object] = {}
         exec(snippet, values)
-        assert any(len(values[n]) for n in ("pairs", "clickbait", "by_group") if n in values)
+        assert any(
+            len(values[n]) for n in ("records", "pairs", "clickbait", "by_group") if n in values
+        )

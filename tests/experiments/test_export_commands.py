@@ -69,7 +69,7 @@ class TestDeployment:
             (["--stable=9"], "lacks versions that are to be served. Received: \\[9\\]"),
             (["--promote"], "no canary of 'click_model'"),
             (["--rollback"], "the first that was stable"),
-            (["--rollback", "--stable=1"], "Only one of --rollback, --stable"),
+            (["--rollback", "--stable=1"], "Received: --rollback, --stable"),
         ):
             with pytest.raises(AssertionError, match=message):
                 deploy(*flags)

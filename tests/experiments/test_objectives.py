@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 import experiments.training as training
-from clsd_tf import Encoder, remove_group_offset
+from clsd_tf import Encoder
+from clsd_tf.group_offset import remove_group_offset
 from data_pipeline.reader import make_dataset
 from experiments import objectives
 from experiments.arms import ARMS

@@ -113,17 +113,17 @@ def truth_of(prepared: pathlib.Path, log: pathlib.Path, split: str) -> pa.Table:
 
 def test_no_satisfaction_reaches_a_train_step(configure, train, tmp_path, monkeypatch):
     seen: set[str] = set()
+    import data_pipeline.global_batches as global_batches
     import experiments.phases as phases
-    import experiments.training as training
 
-    original = training.make_dataset
+    original = global_batches.make_dataset
 
     def spying(*args, **kwargs) -> tf.data.Dataset:
         dataset = original(*args, **kwargs)
         seen.update(dataset.element_spec[0])
         return dataset
 
-    for module in (training, phases):
+    for module in (global_batches, phases):
         monkeypatch.setattr(module, "make_dataset", spying)
     run = train(tmp_path / "run", configure())
     spec = Encoder.load(run.encoding).spec
@@ -151,6 +151,8 @@ def test_a_data_set_without_rows_says_which_are_needed(
     manifest = training.Manifest.load(configure().data_dir)
     empty = dataclasses.replace(manifest, rows={**manifest.rows, missing: 0})
     monkeypatch.setattr(training.Manifest, "load", lambda directory: empty)
-    needed = "no training rows" if missing == "train" else "Calibration is fitted on validation"
+    needed = (
+        "Received: 0 training rows" if missing == "train" else "Calibration is fitted on validation"
+    )
     with pytest.raises(ValueError, match=needed):
         train(tmp_path / "run", configure("plain", calibrate=True))

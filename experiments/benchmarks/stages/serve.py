@@ -6,31 +6,48 @@ from collections.abc import Iterator
 
 from experiments.benchmarks.click_log import make_prepared
 from experiments.benchmarks.contenders import OURS, Comparison, Contender, Target
-from experiments.benchmarks.floors import MachineRates
+from experiments.benchmarks.floors import MachineRates, dense_floor
 from experiments.benchmarks.settings import Settings
+from experiments.benchmarks.stages.train import multiplications
 
 _PLAIN = "plain backbone"
+_DENSE, _ONE_USER = "clsd_tf, dense input", "clsd_tf, one user and many items"
 _CANDIDATES = (1, 100, 500)
+_SIZES = {"dim": 16, "units": [256, 128], "num_cross_layers": 2}  # the defaults
 
 
 def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]:
     """One for each size of a request."""
-    del rates
     prepared = str(make_prepared(settings.data, settings.size))
+    ways = {
+        OURS: ("serving_default", True),
+        _PLAIN: ("serving_default", False),
+        _DENSE: ("predict_features", True),
+        _ONE_USER: ("predict_candidates", True),
+    }
+    # A third of a training step's products: the way forward alone.
+    floor = dense_floor(multiplications("dcn_v2", settings, _SIZES, lists=True), rates) / 3
     for candidates in _CANDIDATES:
         contenders = []
-        for name, taught in ((OURS, True), (_PLAIN, False)):
-            place = settings.directory / "serve" / f"{'taught' if taught else 'plain'}_{candidates}"
+        for number, (name, (signature, taught)) in enumerate(ways.items()):
             options = {
                 "prepared": prepared,
-                "output_dir": str(place),
+                "output_dir": str(settings.directory / "serve" / f"{number}_{candidates}"),
                 "candidates": candidates,
+                "signature": signature,
                 "taught": taught,
+                "sizes": {n: size for n, size in _SIZES.items() if n != "dim"},
             }
             contenders.append(Contender(name, "own_serve", options, steps=50 * settings.steps))
         targets = [Target(OURS, _PLAIN, 1.02, "at most", m) for m in ("cpu_us", "p50_ms")]
+        targets += [Target(OURS, other, measure="cpu_us") for other in (_DENSE, _ONE_USER)]
         if candidates == _CANDIDATES[-1]:
-            targets.append(Target(OURS, None, 5.0, "at most", "p99_ms"))
+            targets += [Target(n, None, 5.0, "at most", "p99_ms") for n in (OURS, _ONE_USER)]
         yield Comparison(
-            "serve", f"{candidates} candidates", tuple(contenders), tuple(targets), unit="candidate"
+            "serve",
+            f"{candidates} candidates",
+            tuple(contenders),
+            tuple(targets),
+            unit="candidate",
+            floors={"matrix products at the measured peak": floor},
         )

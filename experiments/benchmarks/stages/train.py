@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from clsd_tf.backbones import backbone_names
 from experiments.benchmarks.click_log import make_arrays, make_prepared
@@ -72,7 +72,7 @@ def _like_for_like(
         ),
         floors={
             "matrix products at the measured peak": dense_floor(
-                multiplications(backbone, settings), rates
+                multiplications(backbone, settings, lists=backbone == "din"), rates
             )
         },
     )
@@ -158,16 +158,24 @@ def _optimizers(settings: Settings, options: dict[str, object], bound: float) ->
     )
 
 
-def multiplications(backbone: str, settings: Settings) -> int:
-    """Multiplications an example on the way forward, of all matrices."""
-    dim, units = SIZES["dim"], SIZES["units"]
-    lists = backbone == "din"
+def multiplications(
+    backbone: str, settings: Settings, sizes: Mapping[str, object] = SIZES, *, lists: bool
+) -> int:
+    """Multiplications an example on the way forward, of all matrices.
+
+    Args:
+      backbone: name.
+      settings: of the benchmark.
+      sizes: as `SIZES`.
+      lists: whether the model sees the history.
+    """
+    dim, units = sizes["dim"], sizes["units"]
     width = dim * (settings.size.categorical + lists) + settings.size.numeric
     total = stack_multiplications([width, *units, 1])
     if backbone == "dcn_v2":
-        total += SIZES["num_cross_layers"] * width * width + width
-    if lists:
+        total += sizes["num_cross_layers"] * width * width + width
+    if backbone == "din":
         total += settings.size.history * stack_multiplications(
-            [4 * dim, *SIZES["attention_units"], 1]
+            [4 * dim, *sizes["attention_units"], 1]
         )
     return total

@@ -59,7 +59,7 @@ class Keras3Training(FitWorker):
 def _attend(item, history, ids, sizes: dict):
     """The attention of DIN."""
     ops = keras.ops
-    query = ops.broadcast_to(ops.expand_dims(item, 1), ops.shape(history))
+    query = keras.layers.RepeatVector(history.shape[1])(item)
     pairs = ops.concatenate([query, history, query - history, query * history], axis=-1)
     for width in sizes["attention_units"]:
         pairs = keras.layers.Dense(width, activation="relu")(pairs)

@@ -11,17 +11,18 @@ import tensorflow as tf
 from worker_protocol import serve
 
 import clsd_tf
+from clsd_tf.requests import to_candidates, to_dense, to_example
 
 
 class OwnServing:
-    """Options: "prepared", "output_dir", "candidates" of a request, "taught" or plain."""
+    """Options: "prepared", "output_dir", "candidates", "signature", "sizes", "taught"."""
 
     def prepare(self, options: dict) -> dict:
         """Builds, exports and loads a model, and writes a request."""
         encoder = clsd_tf.Encoder.load(options["prepared"])
 
         def backbone() -> tf.keras.Model:
-            return clsd_tf.get_backbone("dcn_v2", encoder.model_features)
+            return clsd_tf.get_backbone("dcn_v2", encoder.model_features, **options["sizes"])
 
         model = backbone()
         if options["taught"]:
@@ -34,10 +35,9 @@ class OwnServing:
         shutil.rmtree(directory, ignore_errors=True)
         path = clsd_tf.export_model(model, encoder, directory)
         self._loaded = tf.saved_model.load(str(path))
-        self._signature = self._loaded.signatures["serving_default"]
-        self._request = tf.constant(
-            [_example(encoder, row) for row in range(options["candidates"])]
-        )
+        self._signature = self._loaded.signatures[options["signature"]]
+        rows = [_row(encoder, row) for row in range(options["candidates"])]
+        self._request = _request(options["signature"], encoder, rows)
         self._candidates = options["candidates"]
         self.run(20)
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
@@ -48,7 +48,7 @@ class OwnServing:
         times = []
         for _ in range(steps):
             start = time.monotonic()
-            self._signature(inputs=self._request)["outputs"].numpy()
+            self._signature(**self._request)["outputs"].numpy()
             times.append(1e3 * (time.monotonic() - start))
         p50, p99 = np.percentile(times, [50, 99])
         return steps * self._candidates, {"p50_ms": float(p50), "p99_ms": float(p99)}
@@ -58,16 +58,29 @@ def _dtype(feature: clsd_tf.ModelFeature) -> tf.DType:
     return tf.float32 if feature.kind == "numeric" else tf.int64
 
 
-def _example(encoder: clsd_tf.Encoder, row: int) -> bytes:
-    """A request's candidate with a value in every column."""
-    example = tf.train.Example()
+def _row(encoder: clsd_tf.Encoder, row: int) -> dict[str, float | int | list[int]]:
+    """A candidate with a value in every column."""
+    values: dict[str, float | int | list[int]] = {}
     for column in encoder.spec.model_columns:
-        feature = example.features.feature[column.name]
         if column.type == "float":
-            feature.float_list.value.append(0.1 * row)
+            values[column.name] = 0.1 * row
+        elif column.is_list:
+            values[column.name] = list(range(row, row + column.max_length))
         else:
-            feature.int64_list.value.extend(range(row, row + (column.max_length or 1)))
-    return example.SerializeToString()
+            values[column.name] = row
+    return values
+
+
+def _request(signature: str, encoder: clsd_tf.Encoder, rows: list[dict]) -> dict[str, tf.Tensor]:
+    """The inputs of a signature."""
+    if signature == "serving_default":
+        examples = [to_example(encoder.spec, row).SerializeToString() for row in rows]
+        return {"inputs": tf.constant(examples)}
+    if signature == "predict_candidates":
+        inputs = to_candidates(encoder.spec, rows[0], rows)
+    else:
+        inputs = to_dense(encoder.spec, rows)
+    return {name: tf.constant(values) for name, values in inputs.items()}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from training_data import FitWorker
 from worker_protocol import serve
 
 import clsd_tf
+from clsd_tf.optimizers import SparseAdagrad
+from clsd_tf.progressive import ScoredClicks
 
 _LIKE = {
     "mlp": ["units"],
@@ -71,15 +73,15 @@ class OwnTraining(FitWorker):
 def _optimizer(name: str) -> keras.optimizers.Optimizer | None:
     if name == "default":
         return None
-    return {"adagrad": keras.optimizers.Adagrad, "adam": keras.optimizers.Adam}[name]()
+    return {"adagrad": SparseAdagrad, "adam": keras.optimizers.Adam}[name]()
 
 
-def _clicks() -> clsd_tf.ScoredClicks:
+def _clicks() -> ScoredClicks:
     """Rows by which a confidence function is fitted; what they say does not matter for cost."""
     random = tf.random.Generator.from_seed(1)
     logits = random.normal([4000]).numpy()
     labels = (random.uniform([4000]) < tf.sigmoid(logits - 0.5)).numpy().astype("float32")
-    return clsd_tf.ScoredClicks(logits, labels, (tf.range(4000) % 4).numpy(), num_groups=4)
+    return ScoredClicks(logits, labels, (tf.range(4000) % 4).numpy(), num_groups=4)
 
 
 if __name__ == "__main__":
