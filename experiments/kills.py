@@ -20,7 +20,8 @@ import time
 
 from absl import flags
 
-from data_pipeline.cli import load_tensorflow, progress, run_main, write_results
+from data_pipeline.cli import load_tensorflow, run_main, write_results
+from data_pipeline.progress import progress
 
 COMMANDS = ("prepare", "train", "score", "export")
 

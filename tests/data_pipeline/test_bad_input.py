@@ -1,6 +1,6 @@
 """Whatever a log holds: a right table and counts that add up, or one sentence; never a traceback.
 
-`CLSD_FUZZ=8` tries eight times as many files as CI does, of more rows, and prints how much that was.
+`CLSD_FUZZ=8` tries eight times as many files as CI does, of more rows, and prints how many.
 """
 
 from __future__ import annotations
