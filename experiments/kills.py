@@ -50,7 +50,10 @@ def main(argv: list[str]) -> None:
     place = _empty_directory(pathlib.Path(_OUTPUT_DIR.value).absolute(), _OVERWRITE.value)
     chosen = [name for name in COMMANDS if name in _COMMANDS.value]
     kills = {name: share(_KILLS.value, len(chosen), i) for i, name in enumerate(chosen)}
-    with Commands(place, rows=_ROWS.value) as commands, progress("Kills", _KILLS.value) as advance:
+    with (
+        Commands(place, rows=_ROWS.value) as commands,
+        progress("Kills", _KILLS.value, "kills") as advance,
+    ):
         for name in COMMANDS:
             seconds = Victim(commands.of(name, "undisturbed")).run_to_end()
             victim = Victim(commands.of(name, "disturbed"), watch=lambda: whole(place))
