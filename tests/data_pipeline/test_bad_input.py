@@ -297,8 +297,8 @@ class TestNamedCases:
         once = {name: [1] for name in ("user_id", "item_id", "click", "time")}
         for more, message in (
             ("click", "'click' and 'click'"),
-            ("Click", "columns 'click' and 'Click'"),
-            ("__file", "a column '__file', a name that is taken"),
+            ("Click", "'click' and 'Click'"),
+            ("__file", "a name that is taken"),
             ("a\0b", "NUL byte in its name"),
         ):
             csv = f"{','.join(once)},{more}\n1,a,1,{START},0\n".encode()
