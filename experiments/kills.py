@@ -21,7 +21,7 @@ import time
 
 from absl import flags
 
-from data_pipeline.cli import run_main, write_results
+from data_pipeline.cli import load_tensorflow, run_main, write_results
 from data_pipeline.progress import progress
 
 COMMANDS = ("prepare", "train", "score", "export")
@@ -40,6 +40,9 @@ flags.mark_flag_as_required("output_dir")
 def main(argv: list[str]) -> None:
     """Kills by the flags."""
     del argv
+    place = _empty_directory(pathlib.Path(_OUTPUT_DIR.value).absolute(), _OVERWRITE.value)
+
+    load_tensorflow()
     from experiments.killed_runs import begin_again, differences, left_overs, whole
     from experiments.killing import Commands, Victim
 
@@ -47,7 +50,6 @@ def main(argv: list[str]) -> None:
     rng = random.Random(_SEED.value)
     told: dict[str, dict[str, object]] = {}
     problems: list[str] = []
-    place = _empty_directory(pathlib.Path(_OUTPUT_DIR.value).absolute(), _OVERWRITE.value)
     chosen = [name for name in COMMANDS if name in _COMMANDS.value]
     kills = {name: share(_KILLS.value, len(chosen), i) for i, name in enumerate(chosen)}
     with Commands(place, rows=_ROWS.value) as commands, progress("Kills", _KILLS.value) as advance:
