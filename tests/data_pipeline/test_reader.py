@@ -75,7 +75,7 @@ def test_columns_restrict_the_features(generate):
 def test_unknown_names_list_what_exists(generate):
     directory = generate(5).write("data")
     with pytest.raises(
-        ValueError, match=r"`columns` .* Received: long_view. Expected some of: user_id,  "
+        ValueError, match=r"`columns` .* Received: long_view. Expected some of: user_id, "
     ):
         make_dataset(directory, "train", 2, columns=["city", "long_view"])
     with pytest.raises(ValueError, match=r"Received: likes. Expected some of: long_view, _row."):
