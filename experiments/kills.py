@@ -1,8 +1,7 @@
 r"""Kills commands at random moments, starts them again, and compares what is left in the end.
 
-python -m experiments.kills --output_dir=kills --kills=200
-python -m experiments.kills --output_dir=kills --kills=8 --rows=3000 --commands=train
-python -m experiments.kills --output_dir=kills --kills=40 --seed=1 --overwrite
+python -m experiments.kills --output_dir=/tmp/clsd/kills --kills=200
+python -m experiments.kills --output_dir=/tmp/clsd/kills --kills=8 --rows=3000 --commands=train
 
 Every command runs once undisturbed. Then it is started, and killed with SIGKILL or SIGTERM at a
 moment drawn from the seed, again and again, and at last left to come to its end. While it runs,
@@ -52,7 +51,10 @@ def main(argv: list[str]) -> None:
     problems: list[str] = []
     chosen = [name for name in COMMANDS if name in _COMMANDS.value]
     kills = {name: share(_KILLS.value, len(chosen), i) for i, name in enumerate(chosen)}
-    with Commands(place, rows=_ROWS.value) as commands, progress("Kills", _KILLS.value) as advance:
+    with (
+        Commands(place, rows=_ROWS.value) as commands,
+        progress("Kills", _KILLS.value, "kills") as advance,
+    ):
         for name in COMMANDS:
             seconds = Victim(commands.of(name, "undisturbed")).run_to_end()
             victim = Victim(commands.of(name, "disturbed"), watch=lambda: whole(place))
@@ -77,8 +79,8 @@ def main(argv: list[str]) -> None:
     write_results(place / "results.json", config=config, metrics=metrics)
     if problems:
         raise RuntimeError(
-            f"Kills have left their marks. Received: {'; '.join(problems[:3])} ({len(problems)} in "
-            f"all, see {place / 'results.json'}). Expected: what the undisturbed run leaves."
+            f"Kills have left their marks: {'; '.join(problems[:3])} ({len(problems)} in all, see "
+            f"{place / 'results.json'}). Expected: what the undisturbed run leaves."
         )
 
 
@@ -87,8 +89,8 @@ def _empty_directory(directory: pathlib.Path, overwrite: bool) -> pathlib.Path:
         shutil.rmtree(directory)
     if directory.exists() and any(directory.iterdir()):
         raise FileExistsError(
-            f"{directory} is not empty. Received: that --output_dir. Expected: a folder that is "
-            "empty or not there. Choose another, or pass --overwrite to replace earlier results."
+            f"{directory} is not empty. Choose another --output_dir, or pass --overwrite to "
+            "replace the results of an earlier comparison."
         )
     directory.mkdir(parents=True, exist_ok=True)
     return directory

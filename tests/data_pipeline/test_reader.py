@@ -180,7 +180,7 @@ def test_windows_are_permuted_differently(generate, small_windows):
 
 def test_short_records_are_shared_out_among_workers():
     # Two shards of 20 rows in records of 16: the records of 4 rows go to different workers.
-    shards = tuple(ShardInfo(f"{i}.tfrecord", "train", 20, 0, "") for i in range(2))
+    shards = tuple(ShardInfo(f"{i}.tfrecord", "train", 20, 999, "") for i in range(2))
     manifest = Manifest("log", "columnar", 16, {"train": 40}, shards)
     parts = [worker_share(manifest, "train", 3, index) for index in range(3)]
     assert [[part.rows for part in share] for share in parts] == [[16, 0], [4, 16], [0, 4]]
