@@ -1,7 +1,8 @@
 r"""Kills commands at random moments, starts them again, and compares what is left in the end.
 
-python -m experiments.kills --output_dir=/tmp/clsd/kills --kills=200
-python -m experiments.kills --output_dir=/tmp/clsd/kills --kills=8 --rows=3000 --commands=train
+python -m experiments.kills --output_dir=kills --kills=200
+python -m experiments.kills --output_dir=kills --kills=8 --rows=3000 --commands=train
+python -m experiments.kills --output_dir=kills --kills=40 --seed=1 --overwrite
 
 Every command runs once undisturbed. Then it is started, and killed with SIGKILL or SIGTERM at a
 moment drawn from the seed, again and again, and at last left to come to its end. While it runs,
@@ -79,8 +80,8 @@ def main(argv: list[str]) -> None:
     write_results(place / "results.json", config=config, metrics=metrics)
     if problems:
         raise RuntimeError(
-            f"Kills have left their marks: {'; '.join(problems[:3])} ({len(problems)} in all, see "
-            f"{place / 'results.json'}). Expected: what the undisturbed run leaves."
+            f"Kills have left their marks. Received: {'; '.join(problems[:3])} ({len(problems)} in "
+            f"all, see {place / 'results.json'}). Expected: what the undisturbed run leaves."
         )
 
 
@@ -89,8 +90,8 @@ def _empty_directory(directory: pathlib.Path, overwrite: bool) -> pathlib.Path:
         shutil.rmtree(directory)
     if directory.exists() and any(directory.iterdir()):
         raise FileExistsError(
-            f"{directory} is not empty. Choose another --output_dir, or pass --overwrite to "
-            "replace the results of an earlier comparison."
+            f"{directory} is not empty. Received: that --output_dir. Expected: a folder that is "
+            "empty or not there. Choose another, or pass --overwrite to replace earlier results."
         )
     directory.mkdir(parents=True, exist_ok=True)
     return directory
