@@ -20,7 +20,8 @@ import time
 
 from absl import flags
 
-from data_pipeline.cli import progress, run_main, write_results
+from data_pipeline.cli import load_tensorflow, run_main, write_results
+from data_pipeline.progress import progress
 
 COMMANDS = ("prepare", "train", "score", "export")
 
@@ -38,6 +39,7 @@ flags.mark_flag_as_required("output_dir")
 def main(argv: list[str]) -> None:
     """Kills by the flags."""
     del argv
+    load_tensorflow()
     from experiments.killed_runs import begin_again, differences, left_overs, whole
     from experiments.killing import Commands, Victim
 
@@ -48,7 +50,10 @@ def main(argv: list[str]) -> None:
     place = _empty_directory(pathlib.Path(_OUTPUT_DIR.value).absolute(), _OVERWRITE.value)
     chosen = [name for name in COMMANDS if name in _COMMANDS.value]
     kills = {name: share(_KILLS.value, len(chosen), i) for i, name in enumerate(chosen)}
-    with Commands(place, rows=_ROWS.value) as commands, progress("Kills", _KILLS.value) as advance:
+    with (
+        Commands(place, rows=_ROWS.value) as commands,
+        progress("Kills", _KILLS.value, "kills") as advance,
+    ):
         for name in COMMANDS:
             seconds = Victim(commands.of(name, "undisturbed")).run_to_end()
             victim = Victim(commands.of(name, "disturbed"), watch=lambda: whole(place))
