@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+
+from absl import logging
+
+# What file systems say that have none.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class BusyError(RuntimeError):
@@ -99,6 +105,16 @@ def _locked(path: pathlib.Path) -> int | None:
         except BlockingIOError:
             os.close(descriptor)
             return None
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                logging.warning(
+                    "%s: this file system has no locks. Two processes that write to one directory "
+                    "at once are not noticed there.",
+                    path.parent,
+                )
+                return descriptor
+            os.close(descriptor)
+            raise
         except BaseException:
             os.close(descriptor)
             raise

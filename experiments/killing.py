@@ -39,8 +39,13 @@ for line in sys.stdin:
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(out, 1), os.dup2(out, 2)
         sys.orig_argv = [module, *arguments]
-        run_main(importlib.import_module(module).main, [module, *arguments])
-        os._exit(0)
+        try:
+            run_main(importlib.import_module(module).main, [module, *arguments])
+        except SystemExit as end:
+            # Threads that were not forked along cannot be joined, as an end in order would do.
+            sys.stdout.flush(), sys.stderr.flush()
+            os._exit(end.code or 0)
+        os._exit(1)
     print(child, flush=True)
     print(os.waitpid(child, 0)[1], flush=True)
 """

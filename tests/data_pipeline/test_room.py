@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+from data_pipeline import directories
 from data_pipeline.cli import sentence, write_json
 from data_pipeline.directories import BusyError, only_writer, whole_directory
 from data_pipeline.engines import lacks_room
@@ -121,6 +122,17 @@ class TestTwoAtOnce:
                 fill(tmp_path / "out", "second")
         assert (tmp_path / "out" / "mark").read_text() == "first"
         assert names(tmp_path) == ["out"]
+
+    def test_where_there_are_no_locks_it_is_said(self, tmp_path, monkeypatch):
+        def none(descriptor, kind):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        said = []
+        monkeypatch.setattr(directories.fcntl, "flock", none)
+        monkeypatch.setattr(directories.logging, "warning", lambda text, *_: said.append(text))
+        fill(tmp_path / "out", "text")
+        assert names(tmp_path) == ["out"]
+        assert "this file system has no locks" in said[0]
 
     def test_other_places_are_free(self, tmp_path):
         with only_writer(tmp_path / "a"), only_writer(tmp_path / "b"):
