@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import random
 
 from hypothesis import strategies as st
 
@@ -63,6 +64,21 @@ rows = st.fixed_dictionaries(
         "tags": st.sampled_from([*TAGS]),
     }
 )
+
+_POOLS = {
+    "user_id": [*INTS, *["1", "29"] * 15],
+    "item_id": [*TEXTS, *(f"i{i}" for i in range(30))],
+    "click": [*CLICKS, *"01" * 8],
+    "time": [*TIMES, *[text for text, time in TIMES.items() if isinstance(time, int)] * 4],
+    "age": [*FLOATS],
+    "tags": [*TAGS],
+}
+
+
+def random_log(seed: int, count: int) -> list[dict[str, str]]:
+    """More rows than Hypothesis would draw."""
+    rng = random.Random(seed)
+    return [{name: rng.choice(pool) for name, pool in _POOLS.items()} for _ in range(count)]
 
 
 @dataclasses.dataclass

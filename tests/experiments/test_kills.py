@@ -37,6 +37,13 @@ class TestWhatIsSeen:
         (problem,) = killed_runs.whole(tmp_path)
         assert problem.startswith("half a data set: Not a prepared data set")
 
+    def test_metrics_but_for_seconds_and_counted_names(self):
+        one = {"seconds": 1.0, "student": {"parameters": [{"name": "dense_2", "count": 3}]}}
+        other = {"seconds": 2.0, "student": {"parameters": [{"name": "dense_3", "count": 3}]}}
+        assert killed_runs._learned(one) == killed_runs._learned(other)
+        other["student"]["parameters"][0]["count"] = 4
+        assert killed_runs._learned(one) != killed_runs._learned(other)
+
     def test_bytes_that_differ(self, tmp_path):
         for name in ("undisturbed", "disturbed"):
             (tmp_path / name / "prepared").mkdir(parents=True)
