@@ -186,7 +186,10 @@ class TwoTowerModel(tfrs.Model):
         confidence = tf.ones_like(labels)
         if scorer is not None:
             confidence = click_confidence(scorer, features, labels)
-        confidence = tf.boolean_mask(confidence, clicked)
+        # The task takes no batch without a row: one that was not clicked then counts for nothing.
+        is_empty = tf.logical_not(tf.reduce_any(clicked))
+        counted, clicked = clicked, clicked | (is_empty & (tf.range(tf.size(labels)) == 0))
+        confidence = tf.boolean_mask(confidence * tf.cast(counted, tf.float32), clicked)
         weights = tf.math.divide_no_nan(confidence, tf.reduce_mean(confidence))
         if weight is not None:
             weights *= tf.boolean_mask(weight, clicked)
@@ -203,7 +206,7 @@ class TwoTowerModel(tfrs.Model):
             compute_metrics=False,
             compute_batch_metrics=False,
         )
-        return loss, tf.cast(tf.size(weights), tf.float32)
+        return loss, tf.reduce_sum(tf.cast(counted, tf.float32))
 
 
 def _reciprocal(confidence: tf.Tensor) -> tf.Tensor:

@@ -78,6 +78,12 @@ def unreadable(files: InputFiles, error: Exception) -> Exception:
     """
     if lacks_room(error):
         return error
+    if "state machine" in str(error):
+        return ValueError(
+            f"Cannot read {files.title} ({files.listed()}). Received: lines that end in different "
+            "ways, or quotes that CSV has not. Expected: one end of line in all of a file, as "
+            "`sed -i 's/\\r$//' FILE` leaves it, and quotes doubled inside of quotes."
+        )
     return ValueError(
         f"Cannot read {files.title} ({files.listed()}): {told(error)} Expected: whole files of "
         f"format {files.format}. They are damaged, or of another kind; write them again."

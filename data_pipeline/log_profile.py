@@ -81,7 +81,9 @@ def profile_log(
         for name, raw in types.items()
     }
     roles = find_roles(named.values(), given)
-    clicks = clicks_of(values[roles.label], roles.positive_from) if roles.label else None
+    clicks = None
+    if roles.label:
+        clicks = clicks_of(roles.label, values[roles.label], roles.positive_from)
     users = values[roles.user] if roles.user else None
     items = values[roles.item] if roles.item else None
     evidence = {
@@ -108,10 +110,38 @@ def raw_spec(name: str, raw: RawType, length: int = 1) -> ColumnSpec:
     )
 
 
-def clicks_of(values: pa.ChunkedArray, positive_from: float | None) -> np.ndarray:
-    """Clicks as float `[rows]`, 1 where there is one; a missing label is none."""
+def clicks_of(name: str, values: pa.ChunkedArray, positive_from: float | None) -> np.ndarray:
+    """Clicks of label `name` as float `[rows]`, 1 where there is one; a missing label is none.
+
+    Raises:
+      ValueError: most values are no numbers.
+    """
+    if pa.types.is_string(values.type):
+        values = _numbers_in(name, values)
     numbers = values.cast(pa.float64()).fill_null(0.0).to_numpy()
     return (numbers >= (1 if positive_from is None else positive_from)).astype(np.float64)
+
+
+def _numbers_in(name: str, texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Numbers that are written as text, null where a text is none."""
+    codes = texts.combine_chunks().dictionary_encode()
+    numbers = [_number_in(text) for text in codes.dictionary.to_pylist()]
+    others = [t for t, n in zip(codes.dictionary.to_pylist(), numbers, strict=True) if n is None]
+    found = pa.array(numbers, pa.float64()).take(codes.indices)
+    if found.null_count - texts.null_count > 0.5 * len(texts):
+        raise ValueError(
+            f"The label holds values that are no numbers. Received: column '{name}' with "
+            f"{', '.join(map(repr, others[:3]))}. Expected: 1 for a click and 0 for none, or a "
+            "number that `positive_from` of the spec divides. Write the column so in the log."
+        )
+    return pa.chunked_array([found])
+
+
+def _number_in(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def evidence_of(

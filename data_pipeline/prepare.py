@@ -156,7 +156,7 @@ def main(argv: list[str]) -> None:
         results = {"command": sys.orig_argv, "config": config, "metrics": metrics}
         write_json(directory / _RESULTS, results)
 
-    prepare(
+    found = prepare(
         _SPEC.value,
         _INPUT.value,
         output_dir,
@@ -164,6 +164,11 @@ def main(argv: list[str]) -> None:
         write,
         overwrite=_OVERWRITE.value,
         before_shown=add_results,
+    )
+    print(
+        f"{found['rows_read']:,} rows read, {found['bad_rows']:,} of them bad (in "
+        f"{output_dir / 'quarantine'}); {found['duplicates']:,} duplicates; {found['kept']:,} "
+        "impressions kept."
     )
     print(output_dir / _RESULTS, flush=True)
 

@@ -219,7 +219,13 @@ def _missing(role: str, log: LogProfile) -> str:
         columns = [column for column in columns if column.type != "float" and column.distinct > 1]
         columns = sorted(columns, key=lambda column: -column.distinct)
     listed = ", ".join(f"'{column.name}'" for column in columns[:5]) or "none"
-    return (
+    text = (
         f'No column looks like the {role} by its name. Set role = "{role}" below, or draft again '
         f"with --{role}=COLUMN. Candidates by their values: {listed}."
     )
+    if role == "label":
+        text += (
+            " Without it nobody looked for columns that are known after the click alone: below "
+            "they stand among the inputs, and so does the label. A label is 1 or 0, or a number."
+        )
+    return text

@@ -13,6 +13,8 @@ from typing import Literal
 
 Values = tuple[str | float, ...]
 
+CONFIDENCES = ("global", "affine", "mixture", "multi_granularity")
+
 # What a search tries in every arm. A grid, so that models of equal options are trained once: the
 # teacher of an arm is the plain model of its learning rates.
 LEARNING_RATES: Mapping[str, Values] = {

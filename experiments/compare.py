@@ -25,6 +25,7 @@ import sys
 
 from absl import flags
 
+from clsd_tf.backbones import check_backbone
 from data_pipeline.cli import load_tensorflow, run_main, write_results
 from data_pipeline.noise_kinds import noise_forms
 from data_pipeline.progress import Progress, steps
@@ -99,6 +100,8 @@ def main(argv: list[str]) -> None:
     )
     for arm in settings.arms:
         parse_variant(arm)
+    for backbone in settings.backbones:
+        check_backbone(backbone)
     worlds = choose_worlds(_NOISE_RATES.value, _ORIGINS.value, _NOISE.value)
     if _FINAL.value and _ORIGINS.value:
         raise ValueError(

@@ -40,7 +40,7 @@ from clsd_tf.backbones import backbone_names, check_backbone
 from data_pipeline.cli import load_tensorflow, run_main, write_results
 from data_pipeline.directories import only_writer
 from data_pipeline.progress import is_quiet
-from experiments.arms import ARMS, get_arm
+from experiments.arms import ARMS, CONFIDENCES, get_arm
 from experiments.cluster import STRATEGIES, Cluster
 from experiments.confidence_report import print_confidence
 from experiments.runs import TEACHERS, Run, TrainConfig, data_checksum, trust
@@ -67,7 +67,7 @@ _BACKBONE_OPTIONS = flags.DEFINE_string(
 _CONFIDENCE = flags.DEFINE_enum(
     "confidence",
     None,
-    ["global", "affine", "mixture", "multi_granularity"],
+    list(CONFIDENCES),
     "Confidence function; clsd has 'mixture'.",
 )
 _CONFIDENCE_OPTIONS = flags.DEFINE_string(

@@ -10,7 +10,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 
-from experiments.arms import Arm, get_arm
+from experiments.arms import CONFIDENCES, Arm, get_arm
 from experiments.runs import TrainConfig
 
 Value = str | float
@@ -83,6 +83,11 @@ def parse_variant(text: str) -> Variant:
                 f"Option '{option}' of a variant is of another type. Received: {pair!r} in "
                 f"{text!r}. Expected: a value of type {kind}."
             )
+    if (confidence := options.get("confidence", CONFIDENCES[0])) not in CONFIDENCES:
+        raise ValueError(
+            f"There is no such confidence function. Received: {confidence!r} in {text!r}. Expected "
+            f"one of: {', '.join(CONFIDENCES)}."
+        )
     return Variant(name, options)
 
 

@@ -32,7 +32,7 @@ def registries(monkeypatch):
 )
 def test_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(python_of(page), str(page), "exec"), {"__name__": page.stem})
+    exec(compile(python_of(page), f"<{page.stem}>", "exec"), {"__name__": page.stem})
 
 
 def test_the_new_backbone_of_the_docs_is_one():

@@ -30,6 +30,7 @@ REQUIRED = {
     "features": FEATURES,
     "num_groups": 3,
     "length": 5,
+    "units": (4,),
     "backbone": clsd_tf.get_backbone("mlp", FEATURES, units=[4]),
 }
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 import experiments.training as training
 from clsd_tf import Encoder
 from clsd_tf.group_offset import remove_group_offset
+from data_pipeline import global_batches
 from data_pipeline.reader import make_dataset
 from experiments import objectives
 from experiments.arms import ARMS
@@ -133,7 +134,7 @@ class TestTheDoor:
         def leaking(*args, **options) -> tf.data.Dataset:
             return make_dataset(*args, **{**options, "extra_columns": ["long_view", "like"]})
 
-        monkeypatch.setattr(training, "make_dataset", leaking)
+        monkeypatch.setattr(global_batches, "make_dataset", leaking)
         for method, leaked in (("plain", "long_view, like"), ("oracle", "like")):
             with pytest.raises(ValueError, match=f"never train them.*training rows with {leaked}"):
                 train(tmp_path / method, config_of(method))

@@ -44,6 +44,7 @@ def test_options_go_where_they_belong():
         ("clsd:student=soft:student=weight", "'student=weight'"),
         ("clds:student=soft", "Unknown method"),
         ("plain:learning_rate=fast", "a value of type float"),
+        ("clsd:confidence=affin", "Received: 'affin'.*Expected one of: global, affine"),
         ("clsd:generations=true", "a value of type int"),
     ],
 )
