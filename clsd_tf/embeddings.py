@@ -100,6 +100,11 @@ class FusedEmbedding(keras.layers.Layer):
         return [part for parts in self._parts().values() for part in parts]
 
     @property
+    def whole_tables(self) -> list[tf.Variable]:
+        """The tables, each as one: where a strategy has cut it, what holds its `variables`."""
+        return list(self._tables.values())
+
+    @property
     def table_rows(self) -> list[int]:
         """Number of rows of each of `embedding_variables`; whole tables before they exist."""
         if not self._tables:
@@ -108,7 +113,7 @@ class FusedEmbedding(keras.layers.Layer):
 
     @property
     def segments(self) -> list[dict[str, tuple[int, int]]]:
-        """For each whole table: table of a column -> its first row, number of rows."""
+        """For each of `whole_tables`: table of a column -> its first row, number of rows."""
         offsets = dict(self._offsets)
         found = []
         for _, columns in self._columns:

@@ -21,6 +21,8 @@ from rich.text import Text
 
 QUIET = flags.DEFINE_bool("quiet", False, "Show no progress; errors and results stay.")
 
+# The bar that is shown.
+_BARS: list[Progress] = []
 # Seconds until a log file gets its first line, and between lines.
 _FIRST, _EVERY = 3.0, 30.0
 
@@ -71,11 +73,17 @@ class Progress:
         self._unit = unit
         self._id = self._bars.add_task(description, total=total, unit=unit, note="")
         self._times = (first, every)
-        self._is_new = False
+        self._is_new = self._is_inner = False
         self._over = threading.Event()
         self._lines: threading.Thread | None = None
 
     def __enter__(self) -> Progress:
+        outer = next(iter(_BARS), None)
+        if self._is_bar and outer is not None:
+            # A terminal has room for one bar; what stays is written above it.
+            self._is_inner, self._console, self._bars.disable = True, outer._console, True
+        elif self._is_bar:
+            _BARS.append(self)
         self._bars.start()
         if not self._is_bar and not self._is_quiet:
             self._lines = threading.Thread(target=self._write_lines, daemon=True)
@@ -87,6 +95,8 @@ class Progress:
         if self._lines is not None:
             self._lines.join()
         self._bars.stop()
+        if self in _BARS:
+            _BARS.remove(self)
 
     @property
     def seconds(self) -> float:
@@ -113,7 +123,9 @@ class Progress:
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def say_done(self) -> None:
-        """Writes how long it took."""
+        """Writes how long it took, unless it is a part of what a bar shows already."""
+        if self._is_inner:
+            return
         self.say(f"{self._task.description}: {self.seconds:.1f} s")
 
     @property

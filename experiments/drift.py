@@ -1,6 +1,7 @@
 r"""Checks the rows of another day, or served requests, against what a model was trained on.
 
 python -m experiments.drift --data_dir=prepared --input='logs/2022-05-15.parquet' --output_dir=drift
+python -m experiments.drift --data_dir=prepared --input=logs --output_dir=drift --max_shift=1.0
 python -m experiments.drift --data_dir=prepared --requests=requests.jsonl --output_dir=drift \
     --max_new=0.3 --max_missing=0.05
 
@@ -46,7 +47,7 @@ flags.mark_flag_as_required("data_dir")
 
 
 @flags.multi_flags_validator(
-    ["input", "requests"], message="Give one of --input and --requests: what is to be checked."
+    ["input", "requests"], message="one of --input and --requests, what is to be checked."
 )
 def _is_one(values: dict[str, object]) -> bool:
     return (values["input"] is None) != (values["requests"] is None)
@@ -88,8 +89,9 @@ def main(argv: list[str]) -> None:
         told = "; ".join(f.sentence() for f in too_far[:5])
         more = f"; and {len(too_far) - 5} more" if len(too_far) > 5 else ""
         raise ValueError(
-            f"What is served or logged has drifted from what was trained on: {told}{more}. Find "
-            "the cause, train on later rows, or raise the limits (--help)."
+            "What is served or logged has drifted from what was trained on. Received: "
+            f"{told}{more}. Expected: differences within the limits. Find the cause, train on "
+            "later rows, or raise the limits (--help)."
         )
 
 
@@ -115,7 +117,10 @@ def _one_sentence():
     try:
         yield
     except (duckdb.Error, json.JSONDecodeError) as error:
-        raise ValueError(f"The rows cannot be read. Received: {told(error)}") from error
+        raise ValueError(
+            f"The rows cannot be read. Received: {told(error)} Expected: rows as `clsd-prepare` "
+            "reads them, or requests as JSON lines."
+        ) from error
 
 
 def cli() -> None:

@@ -1,7 +1,8 @@
 r"""Kills commands at random moments, starts them again, and compares what is left in the end.
 
-python -m experiments.kills --output_dir=/tmp/clsd/kills --kills=200
-python -m experiments.kills --output_dir=/tmp/clsd/kills --kills=8 --rows=3000 --commands=train
+python -m experiments.kills --output_dir=kills --kills=200
+python -m experiments.kills --output_dir=kills --kills=8 --rows=3000 --commands=train
+python -m experiments.kills --output_dir=kills --kills=40 --seed=1 --overwrite
 
 Every command runs once undisturbed. Then it is started, and killed with SIGKILL or SIGTERM at a
 moment drawn from the seed, again and again, and at last left to come to its end. While it runs,
@@ -39,6 +40,8 @@ flags.mark_flag_as_required("output_dir")
 def main(argv: list[str]) -> None:
     """Kills by the flags."""
     del argv
+    place = _empty_directory(pathlib.Path(_OUTPUT_DIR.value).absolute(), _OVERWRITE.value)
+
     load_tensorflow()
     from experiments.killed_runs import begin_again, differences, left_overs, whole
     from experiments.killing import Commands, Victim
@@ -47,7 +50,6 @@ def main(argv: list[str]) -> None:
     rng = random.Random(_SEED.value)
     told: dict[str, dict[str, object]] = {}
     problems: list[str] = []
-    place = _empty_directory(pathlib.Path(_OUTPUT_DIR.value).absolute(), _OVERWRITE.value)
     chosen = [name for name in COMMANDS if name in _COMMANDS.value]
     kills = {name: share(_KILLS.value, len(chosen), i) for i, name in enumerate(chosen)}
     with (
@@ -78,8 +80,8 @@ def main(argv: list[str]) -> None:
     write_results(place / "results.json", config=config, metrics=metrics)
     if problems:
         raise RuntimeError(
-            f"Kills have left their marks: {'; '.join(problems[:3])} ({len(problems)} in all, see "
-            f"{place / 'results.json'}). Expected: what the undisturbed run leaves."
+            f"Kills have left their marks. Received: {'; '.join(problems[:3])} ({len(problems)} in "
+            f"all, see {place / 'results.json'}). Expected: what the undisturbed run leaves."
         )
 
 
@@ -88,8 +90,8 @@ def _empty_directory(directory: pathlib.Path, overwrite: bool) -> pathlib.Path:
         shutil.rmtree(directory)
     if directory.exists() and any(directory.iterdir()):
         raise FileExistsError(
-            f"{directory} is not empty. Choose another --output_dir, or pass --overwrite to "
-            "replace the results of an earlier comparison."
+            f"{directory} is not empty. Received: that --output_dir. Expected: a folder that is "
+            "empty or not there. Choose another, or pass --overwrite to replace earlier results."
         )
     directory.mkdir(parents=True, exist_ok=True)
     return directory

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 FILE = "steps.jsonl"
 
@@ -47,10 +47,9 @@ class LearningCurve:
         self._clock, self._began = clock, clock()
         self._step, self._every = done, every
         self._written = kept[-1]["step"] if kept else -1
+        self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w", encoding="utf-8")
-        for line in kept:
-            self._write(line)
+        self._write(kept, "w")
         self.begin_epoch()
 
     @property
@@ -81,10 +80,6 @@ class LearningCurve:
         if self._step > self._written:
             self._end_line(logs)
 
-    def close(self) -> None:
-        """Ends the file."""
-        self._file.close()
-
     def _end_line(self, logs: Mapping[str, float]) -> None:
         batches, total = self._batches, float(logs["loss"]) * self._batches
         # The mean since the line before, from two means since the epoch's first batch.
@@ -94,8 +89,8 @@ class LearningCurve:
         if "confidence" in logs:
             line["confidence"] = float(logs["confidence"])
         self._written = self._step
-        self._write(line)
+        self._write([line], "a")
 
-    def _write(self, line: Mapping[str, float]) -> None:
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+    def _write(self, lines: Sequence[Mapping[str, float]], mode: str) -> None:
+        with self._path.open(mode, encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)

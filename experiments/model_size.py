@@ -39,7 +39,7 @@ def parts_of_model(layers: Sequence[keras.layers.Layer]) -> list[Part]:
     seen: set[object] = set()
     for layer in layers:
         for fused in embeddings_of(layer):
-            for variable, segments in zip(fused.embedding_variables, fused.segments, strict=True):
+            for variable, segments in zip(fused.whole_tables, fused.segments, strict=True):
                 # Parameter servers hold a table in parts.
                 shards = [part.ref() for part in getattr(variable, "variables", [variable])]
                 if shards[0] in seen:

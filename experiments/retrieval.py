@@ -13,6 +13,7 @@ from clsd_tf.entities import described_entity
 from clsd_tf.features import ModelFeature
 from clsd_tf.retrieval import TwoTowerModel
 from clsd_tf.retrieval_index import build_index, distinct_items, recall_at_k
+from data_pipeline.progress import Progress
 from data_pipeline.reader import make_dataset, read_errors
 
 if TYPE_CHECKING:  # it wants Keras 2 to be chosen before, see `clsd_tf.compat`
@@ -87,8 +88,15 @@ def train_towers(
         data_dir, "train", towers.batch_size, seed=towers.seed, epochs=towers.epochs
     )
     model.compile()
-    with read_errors(data_dir):
-        model.fit(rows, verbose=0)
+    with (
+        read_errors(data_dir),
+        Progress("Training two towers", int(rows.cardinality()), "steps") as bar,
+    ):
+        count = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: bar.advance(1)
+        )
+        model.fit(rows, callbacks=[count], verbose=0)
+    bar.say_done()
     return model
 
 

@@ -19,6 +19,7 @@ import pathlib
 from absl import flags
 
 from data_pipeline.cli import load_tensorflow, run_main, write_results
+from data_pipeline.progress import steps
 from experiments.runs import finished_run
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data set (`clsd-prepare`).")
@@ -81,9 +82,12 @@ def main(argv: list[str]) -> None:
         seed=_SEED.value,
     )
     model = train_towers(_DATA_DIR.value, towers, scorer)
-    index, metrics = judge_towers(model, _DATA_DIR.value, _SPLIT.value, _K.value, judge)
-    output.mkdir(parents=True, exist_ok=True)
-    metrics["index"] = str(export_index(index, output / "index"))
+    with steps() as begin:
+        begin("Judging")
+        index, metrics = judge_towers(model, _DATA_DIR.value, _SPLIT.value, _K.value, judge)
+        begin("Exporting the index")
+        output.mkdir(parents=True, exist_ok=True)
+        metrics["index"] = str(export_index(index, output / "index"))
     config = {
         "data_dir": _DATA_DIR.value,
         "scorer": _SCORER.value,

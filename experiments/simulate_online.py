@@ -38,7 +38,9 @@ _DAYS = flags.DEFINE_integer("days", 14, "Days that are served after day 0.", 1)
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Worlds, each with a seed of its own.", 1)
 _USERS = flags.DEFINE_integer("users", 600, "Users, all arms together.", 16)
 _ITEMS = flags.DEFINE_integer("items", 300, "Items.", 20)
-_REQUESTS = flags.DEFINE_float("requests", 2.0, "Of a user and day, on average.", 0.0)
+_REQUESTS = flags.DEFINE_float(
+    "daily_requests", 2.0, "Requests of a user and day, on average.", 0.0
+)
 _NOISE_RATES = flags.DEFINE_list(
     "noise_rates",
     [".05", ".10", ".20", ".35"],

@@ -43,7 +43,7 @@ from data_pipeline.progress import is_quiet
 from experiments.arms import ARMS, get_arm
 from experiments.cluster import STRATEGIES, Cluster
 from experiments.confidence_report import print_confidence
-from experiments.runs import TEACHERS, Run, TrainConfig, data_checksum
+from experiments.runs import TEACHERS, Run, TrainConfig, data_checksum, trust
 
 _METHODS = "; ".join(f"{name}: {arm.summary}" for name, arm in ARMS.items())
 _METHOD_OPTIONS_OF = "; ".join(
@@ -188,6 +188,7 @@ def _train(run: Run, config: TrainConfig, cluster: Cluster) -> None:
     is_over = is_new(run.results)
     if cluster.is_chief:
         run.begin(config, overwrite=_OVERWRITE.value)
+    trust(config.backbone)  # in every process: who gives the command trusts what it names
     if cluster.addresses and run.is_finished and not _OVERWRITE.value:
         print(run.results)  # a process that is started again after the others have left
         return

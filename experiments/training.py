@@ -282,7 +282,6 @@ def _finish(
         "parameters": parts,
     }
     if curve is not None:
-        curve.close()
         result["seconds"] = round(curve.seconds, 1)
     if model.confidence is not None:
         result["confidence"] = model.confidence_table(encoder.group_names())

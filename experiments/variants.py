@@ -17,11 +17,12 @@ Value = str | float
 
 # Of the runs of a comparison one differs from the other in the arm alone; these are for all.
 _OF_THE_COMPARISON = {"seed", "epochs", "batch_size", "backbone", "method", "data", "data_dir"}
+_TYPES = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
 _OF_THE_RUN = {
-    field.name
+    field.name: field.type
     for field in dataclasses.fields(TrainConfig)
-    if field.type in ("str", "int", "float", "bool")
-} - _OF_THE_COMPARISON
+    if field.type in _TYPES and field.name not in _OF_THE_COMPARISON
+}
 _OF_THE_TEACHER = {"teacher", "num_folds", "generations", "teacher_fraction"}
 _CONFIDENCE = "confidence_options."
 
@@ -75,6 +76,13 @@ def parse_variant(text: str) -> Variant:
                 f"{text!r}. Expected: OPTION=VALUE, with one of: {', '.join(sorted(known))}{also}."
             )
         options[option] = _value(value)
+        kind = _OF_THE_RUN.get(option)
+        # Python takes a truth for an integer.
+        if kind and type(options[option]) not in _TYPES[kind]:
+            raise ValueError(
+                f"Option '{option}' of a variant is of another type. Received: {pair!r} in "
+                f"{text!r}. Expected: a value of type {kind}."
+            )
     return Variant(name, options)
 
 
@@ -99,7 +107,9 @@ def with_options(config: TrainConfig, options: Mapping[str, Value]) -> TrainConf
 
 
 def _value(text: str) -> Value:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    for read in (json.loads, float):  # JSON has no .5
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text

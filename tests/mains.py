@@ -62,7 +62,7 @@ def imported(name: str) -> Iterator[types.ModuleType]:
     finally:
         vars(flags.FLAGS).clear()
         vars(flags.FLAGS).update(state)
-        del sys.modules[name]
+        sys.modules.pop(name, None)
         if earlier is not None:
             sys.modules[name] = earlier
         if attribute is not None:

@@ -19,6 +19,7 @@ from tests.doc_commands import Command, commands_in
 
 # Beginnings of lines of shell that run nothing of this project, and why they are not run here.
 OTHERS = {
+    "CLSD_FUZZ=": "the tests themselves, with more draws",
     "gunzip -c": "unpacks a file; run in tests/experiments/test_doc_walk.py",
     "./run test": "the tests themselves",
     "./run demo": "a command of this project by another name; parsed as clsd-demo",

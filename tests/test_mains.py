@@ -13,6 +13,8 @@ from tests.doc_commands import commands_in
 
 # What is passed where a flag is needed but is not what the test is about.
 ANYTHING = "anything"
+# Of several flags the command needs one; which, is no matter of a flag alone.
+FURTHER_NEEDED = {"experiments.drift": [f"--input={ANYTHING}"]}
 # A name stands for one thing in all commands. Where forms differ, here is why.
 FORMS_THAT_DIFFER = {
     "noise": "clsd-compare takes several worlds, the others plant one kind of noise",
@@ -24,11 +26,12 @@ FORMS_THAT_DIFFER = {
 
 def needed(module) -> list[str]:
     """Arguments without which the command does not begin."""
-    return [
+    named = [
         f"--{flag.name}={ANYTHING}"
         for flag in mains.own_flags(module)
         if any("must have a value other than None" in str(v.message) for v in flag.validators)
     ]
+    return [*named, *FURTHER_NEEDED.get(module.__name__, [])]
 
 
 def wrong_values(flag: flags.Flag) -> list[str]:

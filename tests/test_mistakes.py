@@ -227,6 +227,21 @@ MISTAKES = {
         "that --output_dir",
         "a folder that is empty",
     ),
+    "drift of nothing": (
+        ["experiments.drift", "--data_dir=prepared"],
+        "--input=None, --requests=None",
+        "one of --input and --requests",
+    ),
+    "drift from no data set": (
+        ["experiments.drift", "--data_dir=full", "--input=log.csv"],
+        "No such file",
+        "the --output_dir of `clsd-prepare`",
+    ),
+    "kills in a full folder": (
+        ["experiments.kills", "--output_dir=full"],
+        "that --output_dir",
+        "a folder that is empty",
+    ),
     "a demo in a full folder": (
         ["experiments.demo", "--output_dir=full"],
         "that --output_dir",
@@ -325,6 +340,7 @@ BUILT_ELSEWHERE = {
     "data_pipeline/datasets/__init__.py": "a message in a variable",
     "data_pipeline/flag_errors.py": "sentences about flags: test_mains.py",
     "data_pipeline/integrity.py": "what is wrong with each shard",
+    "data_pipeline/manifest.py": "a cause, which the sentence around it tells",
     "data_pipeline/prepare.py": "a validator's own sentence",
     "data_pipeline/simulate.py": "a validator's own sentence",
 }

@@ -89,7 +89,7 @@ def origins_section(number: int, facts: RunFacts, summary: ClickSummary) -> Sect
     ranking = Table(
         "How far columns tell confidence apart",
         ("column", "values", "explained variance"),
-        [(c.name, count(c.num_values), share(c.explained)) for c in summary.columns],
+        [(_title(c), count(c.num_values), share(c.explained)) for c in summary.columns],
     )
     told = [column for column in summary.columns if len(column.values) > 1]
     figures = [
@@ -100,7 +100,7 @@ def origins_section(number: int, facts: RunFacts, summary: ClickSummary) -> Sect
         figures.append(_hours(name, summary))
     rest = [
         Table(
-            f"Low-confidence clicks by {column.name}",
+            f"Low-confidence clicks by {_title(column)}",
             _VALUE_HEADS,
             [_value_row(value) for value in column.values],
             is_folded=True,
@@ -143,6 +143,11 @@ def _parameter(value: object) -> str:
     if isinstance(value, float):
         return count(value) if value >= 1000 else decimal(value, 3)
     return NOTHING if value is None else str(value)
+
+
+def _title(column: ColumnConfidence) -> str:
+    """What a column is called: `_day`, which is the pipeline's own, simply day."""
+    return column.name.lstrip("_")
 
 
 def _histogram(name: str, summary: ClickSummary) -> Figure:
@@ -200,13 +205,13 @@ def _column(name: str, column: ColumnConfidence, summary: ClickSummary) -> Figur
     rows = [_value_row(value) for value in column.values]
     return charts.bars(
         name,
-        f"Low-confidence clicks by {shortened(column.name, 40)}",
-        f"Share of low-confidence clicks for the values of {column.name} in which they gather "
+        f"Low-confidence clicks by {shortened(_title(column), 40)}",
+        f"Share of low-confidence clicks for the values of {_title(column)} in which they gather "
         "most; the dashed line is the share among all clicks. The other colour: the interval of "
         "the share lies above it.",
         {value.value: value.low_share for value in column.values},
         "share of low-confidence clicks",
-        Table(f"Low-confidence clicks by {column.name}", _VALUE_HEADS, rows),
+        Table(f"Low-confidence clicks by {_title(column)}", _VALUE_HEADS, rows),
         reference=summary.everyone.low_share,
         marked={value.value for value in _gathering(column.values, summary)},
     )
@@ -221,13 +226,13 @@ def _hours(name: str, summary: ClickSummary) -> Figure:
     zone = f"UTC{summary.utc_offset:+g}" if summary.utc_offset else "UTC"
     return charts.columns(
         f"{name}-hours",
-        "Low-confidence clicks by hour",
+        "Low-confidence clicks by hour of the day",
         f"Share of low-confidence clicks for each hour of the day ({zone}); the dashed line is "
         "the share among all clicks. The other colour: the interval of the share lies above it.",
         {int(value.value): value.low_share for value in summary.hours},
         (f"hour of the day, {zone}", "share of low-confidence"),
         Table(
-            f"Low-confidence clicks by hour, {zone}",
+            f"Low-confidence clicks by hour of the day, {zone}",
             ("hour", *_VALUE_HEADS[1:]),
             [_value_row(value) for value in summary.hours],
         ),

@@ -61,7 +61,7 @@ class TestNaNStop:
         callback = attached(NaNStop(self.data(age=age)))
         callback.on_epoch_begin(2)
         callback.on_train_batch_end(6, {"loss": 1.0})
-        message = "after batch 7 of epoch 2. Feature `age` is not finite in batch 1.*rows 1, 2"
+        message = "after batch 7 of epoch 2. Received: Feature `age` .* in batch 1.*rows 1, 2"
         with pytest.raises(RuntimeError, match=message):
             callback.on_train_batch_end(7, {"loss": math.nan})
 

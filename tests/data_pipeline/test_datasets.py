@@ -66,7 +66,7 @@ def test_specs_by_name_or_path(tmp_path):
     path.touch()
     assert spec_path(path) == spec_path(str(path)) == path
     assert spec_path("kuairand").name == "kuairand.toml"
-    with pytest.raises(FileNotFoundError, match="no spec 'kuai'.*: kuairand, movielens."):
+    with pytest.raises(FileNotFoundError, match="Received: 'kuai'.*: kuairand, movielens."):
         spec_path("kuai")
 
 

@@ -247,11 +247,14 @@ class TestText:
             (".4", "a kind, a colon and its rates. Received: '.4'"),
             ("items:.4", "Received: 'items:.4'. Expected: items:SHARE:RATE"),
             ("items:x:.4", "Received: 'x'. Expected: items:SHARE:RATE"),
-            ("items:1.1:.4", "A share of items is a probability .* Received: .1.1."),
+            ("items:1.1:.4", r"A share of items .* Received: .1.1.. Expected: numbers in .0, 1."),
             ("where:tab:.3", "Received: 'where:tab:.3'. Expected: where:COLUMN=VALUE:RATE"),
             ("where:tab=1", "Received: 'where:tab=1'. Expected: where:COLUMN=VALUE:RATE"),
             ("where:tab=:.3", "Expected: where:COLUMN=VALUE:RATE"),
-            ("interest:-1", "A noise rate is a probability in .0, 1.. Received: .-1.0."),
+            (
+                "interest:-1",
+                "A noise rate is a probability. Received: .-1.0.. Expected: numbers in .0, 1.",
+            ),
             ("groups:.1,", "Received: ''. Expected: groups:RATE,RATE,..."),
         ],
     )

@@ -11,6 +11,7 @@ from absl import flags
 
 from data_pipeline import progress as module
 from data_pipeline.progress import Progress, progress, steps, waiting
+from tests import mains
 
 
 class Terminal(io.StringIO):
@@ -93,6 +94,21 @@ def test_what_stays_is_written_above_a_bar(colour):
     assert "plain, seed 0: 3.0 s [ok]" in file.getvalue()
 
 
+def test_a_bar_within_a_bar_is_not_drawn(colour):
+    file = Terminal()
+    with Progress("days", 3, "days", file=file) as outer:
+        with Progress("rows of a day", 5, file=file) as inner:
+            inner.advance(5)
+            inner.say("a day is done")
+        inner.say_done()
+        outer.advance(1)
+    assert "rows of a day" not in file.getvalue()
+    assert "a day is done" in file.getvalue()
+    with Progress("alone", 3, file=file) as alone:
+        alone._bars.refresh()
+    assert "0 of 3 rows" in file.getvalue()
+
+
 def test_slow_work_tells_seconds_of_each(monkeypatch):
     clock = iter(range(0, 1000, 10))
     file = io.StringIO()
@@ -133,3 +149,14 @@ def test_every_command_has_the_flag():
     import data_pipeline.cli
 
     assert data_pipeline.cli.QUIET is module.QUIET
+
+
+def test_a_command_with_quiet_says_its_results_alone(tmp_path):
+    small = ("--rows=400", "--users=20", "--items=9", f"--output_dir={tmp_path / 'log'}")
+    try:
+        done = mains.run("data_pipeline.simulate", "--quiet", *small)
+    finally:
+        flags.FLAGS["quiet"].unparse()
+    assert (done.status, done.err) == (0, "")
+    assert done.out == f"{tmp_path / 'log' / 'results.json'}\n"
+    assert "--[no]quiet" in mains.run("data_pipeline.simulate", "--help").out

@@ -75,7 +75,7 @@ def test_columns_restrict_the_features(generate):
 def test_unknown_names_list_what_exists(generate):
     directory = generate(5).write("data")
     with pytest.raises(
-        ValueError, match=r"`columns` .* Received: long_view. Expected some of: user_id,  "
+        ValueError, match=r"`columns` .* Received: long_view. Expected some of: user_id, "
     ):
         make_dataset(directory, "train", 2, columns=["city", "long_view"])
     with pytest.raises(ValueError, match=r"Received: likes. Expected some of: long_view, _row."):
@@ -180,7 +180,7 @@ def test_windows_are_permuted_differently(generate, small_windows):
 
 def test_short_records_are_shared_out_among_workers():
     # Two shards of 20 rows in records of 16: the records of 4 rows go to different workers.
-    shards = tuple(ShardInfo(f"{i}.tfrecord", "train", 20, 0, "") for i in range(2))
+    shards = tuple(ShardInfo(f"{i}.tfrecord", "train", 20, 999, "") for i in range(2))
     manifest = Manifest("log", "columnar", 16, {"train": 40}, shards)
     parts = [worker_share(manifest, "train", 3, index) for index in range(3)]
     assert [[part.rows for part in share] for share in parts] == [[16, 0], [4, 16], [0, 4]]

@@ -17,7 +17,7 @@ from data_pipeline.cli import sentence, write_json
 from data_pipeline.directories import BusyError, only_writer, whole_directory
 from data_pipeline.engines import lacks_room
 from data_pipeline.loading import load_impressions
-from data_pipeline.preparation import EngineError, ReadOptions, _engine
+from data_pipeline.preparation import EngineError, ReadOptions, _engines
 from tests.data_pipeline.raw_logs import make_spec, row, write_csv
 
 
@@ -47,7 +47,7 @@ class TestFullDisk:
         with (
             files_of_at_most(300_000),
             pytest.raises(EngineError) as error,
-            _engine(tmp_path / "engine", ReadOptions(threads=1)) as engine,
+            _engines(tmp_path / "engine", ReadOptions(threads=1)) as (engine, _),
         ):
             load_impressions(engine, make_spec(), path, tmp_path / "out")
         assert "The engine lacks room" in sentence(error.value)

@@ -294,7 +294,7 @@ class TestCommand:
         out, results = self.call(capsys, "check", "shop.toml", str(drafted[1]))
         assert "0 errors" in out
         pathlib.Path("shop.toml").write_text(TestCheck().text(unit="ms"))
-        with pytest.raises(ValueError, match="does not fit the log: 1 error"):
+        with pytest.raises(ValueError, match="does not fit the log. Received: 1 error"):
             self.call(capsys, "check", "shop.toml", str(drafted[1]))
 
 

@@ -29,7 +29,6 @@ def test_a_line_is_the_mean_since_the_line_before(path):
     curve = LearningCurve(path, 0, every=2, clock=clock())
     feed(curve, [1.0, 3.0, 5.0, 7.0, 9.0])
     feed(curve, [2.0, 4.0])
-    curve.close()
     lines = read_curve(path)
     assert [line["step"] for line in lines] == [2, 4, 5, 6, 7]
     # The second epoch's first line is of its first batch alone: means begin anew.
@@ -39,18 +38,15 @@ def test_a_line_is_the_mean_since_the_line_before(path):
 def test_an_epoch_that_ends_on_a_line_gets_no_second_one(path):
     curve = LearningCurve(path, 0, every=2, clock=clock())
     feed(curve, [1.0, 3.0])
-    curve.close()
     assert [line["step"] for line in read_curve(path)] == [2]
 
 
 def test_it_goes_on_after_the_last_checkpoint_and_counts_seconds_of_both(path):
     curve = LearningCurve(path, 0, every=1, clock=clock())
     feed(curve, [1.0, 2.0, 3.0, 4.0])
-    curve.close()
     before = read_curve(path)
     resumed = LearningCurve(path, 2, every=1, clock=clock())
     feed(resumed, [8.0])
-    resumed.close()
     lines = read_curve(path)
     assert lines[:2] == before[:2]
     assert [line["step"] for line in lines] == [1, 2, 3]
@@ -62,7 +58,6 @@ def test_it_goes_on_after_the_last_checkpoint_and_counts_seconds_of_both(path):
 def test_a_line_that_was_cut_is_left_out(path):
     curve = LearningCurve(path, 0, every=1, clock=clock())
     feed(curve, [1.0, 2.0])
-    curve.close()
     path.write_text(path.read_text()[:-5])
     assert [line["step"] for line in read_curve(path)] == [1]
     assert read_curve(path.with_name("none.jsonl")) == []
@@ -72,5 +67,4 @@ def test_confidence_is_told_where_there_is_one(path):
     curve = LearningCurve(path, 0, every=1, clock=clock())
     curve.begin_epoch()
     curve.add(1, {"loss": 0.5, "confidence": 0.75})
-    curve.close()
     assert read_curve(path)[0]["confidence"] == 0.75

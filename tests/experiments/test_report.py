@@ -10,11 +10,14 @@ import shutil
 import subprocess
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from clsd_tf import Encoder
 from experiments.click_confidences import confidences_path
 from experiments.reporting.clicks import summarize_clicks
 from experiments.reporting.contents import build_report
+from experiments.reporting.judging import click_satisfaction
 from experiments.reporting.runs import read_runs
 from tests.experiments.report_helpers import Element, Page
 
@@ -60,8 +63,6 @@ def test_metrics_are_those_of_the_runs(built, page, plain, clsd):
 
 
 def test_confidence_is_summed_up_of_all_training_clicks(page, clsd, prepared):
-    from clsd_tf import Encoder
-
     path = confidences_path(clsd.directory / "scores" / "report", "train")
     encoder = Encoder.load(clsd.encoding)
     summary = summarize_clicks(path, encoder.spec, encoder.group_names())
@@ -73,12 +74,22 @@ def test_confidence_is_summed_up_of_all_training_clicks(page, clsd, prepared):
     assert {"item_id", "item_category", "scene", "_day"} <= columns
 
 
-def test_satisfaction_rises_with_confidence(page):
-    """In the simulated world long views follow interest."""
-    table = table_of(page, "Satisfaction by tenths of confidence")
-    shares = [float(found) for found in re.findall(r"([\d.]+)%", table.text)]
-    assert len(shares) % 10 == 0
-    assert np.mean(shares[5:10]) > np.mean(shares[:5])
+def test_satisfaction_by_tenths_is_that_of_the_clicks(page, clsd, prepared):
+    path = confidences_path(clsd.directory / "scores" / "report", "train")
+    clicks = pq.read_table(path, columns=["_row", "confidence"])
+    signals = click_satisfaction(prepared, Encoder.load(clsd.encoding), "train")
+    np.testing.assert_array_equal(clicks["_row"], signals["_row"])
+    confidence, satisfied = (
+        column.to_numpy().astype(np.float64)
+        for column in (clicks["confidence"], signals["long_view"])
+    )
+    order = np.lexsort((clicks["_row"].to_numpy(), confidence))
+    expected = [
+        f"long_view{place}{confidence[tenth].mean():.3f}{satisfied[tenth].mean():.1%}"
+        for place, tenth in enumerate(np.array_split(order, 10), start=1)
+    ]
+    text = table_of(page, "Satisfaction by tenths of confidence").text
+    assert all(row in text for row in expected)
 
 
 def test_runs_of_other_rows_are_refused(plain, clsd, tmp_path):

@@ -201,7 +201,9 @@ class TestFigures:
         assert ET.fromstring(made.svg).tag == "svg"
 
     def test_a_cell_too_few(self):
-        with pytest.raises(ValueError, match="'Numbers' has 1 cells. Expected: 2"):
+        with pytest.raises(
+            ValueError, match="'Numbers' does not fit. Received: 1 cells. Expected: 2"
+        ):
             Table("Numbers", ("a", "b"), [("1",)])
 
 

@@ -26,6 +26,8 @@ def test_options_go_where_they_belong():
     assert (changed.options["student"], changed.options["distillation"]) == ("weight", 0.5)
     assert changed.generations == 2
     assert changed.confidence_options == {"relative": False}
+    slower = parse_variant("plain:learning_rate=.0003").apply(config_of("plain"))
+    assert slower.learning_rate == 3e-4
     assert parse_variant("t_ce:drop_rate=0.2").apply(config_of("t_ce")).method_options == {
         "drop_rate": 0.2
     }
@@ -41,6 +43,8 @@ def test_options_go_where_they_belong():
         ("plain:teacher=ema", "'teacher=ema'"),
         ("clsd:student=soft:student=weight", "'student=weight'"),
         ("clds:student=soft", "Unknown method"),
+        ("plain:learning_rate=fast", "a value of type float"),
+        ("clsd:generations=true", "a value of type int"),
     ],
 )
 def test_what_an_arm_does_not_have_is_refused(text, told):

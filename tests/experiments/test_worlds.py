@@ -41,7 +41,7 @@ def test_each_kind_of_noise_is_a_world():
 
 def test_origins_are_worlds_of_their_own():
     assert [w.name for w in choose_worlds([], ["20220430"])] == ["origin_20220430"]
-    with pytest.raises(ValueError, match=r"--noise or --noise_rates and --origins\. Leave one"):
+    with pytest.raises(ValueError, match=r"--noise or --noise_rates and --origins\. Expected: one"):
         choose_worlds([".1"], ["20220430"])
 
 
