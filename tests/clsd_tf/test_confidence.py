@@ -244,7 +244,7 @@ class TestAffine:
         function = AffineConfidence(NUM_GROUPS, name="mine")
         assert function.needs_held_out
         assert not function.is_fitted
-        with pytest.raises(ValueError, match=r"'mine' is used before it was fitted. Received: no fit. Expected"):
+        with pytest.raises(ValueError, match=r"'mine' is used before it was fitted. .* Expected"):
             function(logits, group)
         in_graph = tf.function(function)
         with pytest.raises(tf.errors.InvalidArgumentError, match="before it was fitted"):
