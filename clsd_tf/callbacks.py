@@ -141,7 +141,7 @@ class StepCheckpoint(keras.callbacks.Callback):
         directory = self.directory
         if not is_in_charge(model.distribute_strategy):
             self._scratch = tempfile.TemporaryDirectory()
-            directory = self._scratch.name
+            directory = pathlib.Path(self._scratch.name)
         self._manager = tf.train.CheckpointManager(
             checkpoint, str(directory), max_to_keep=2, checkpoint_name=_PREFIX
         )

@@ -174,7 +174,7 @@ def _default_problems(column: ColumnSpec) -> Iterator[tuple[str, str]]:
     kinds: dict[str, type | tuple[type, ...]] = {"string": str, "int": int, "float": (int, float)}
     if not isinstance(column.default, kinds[column.type]) or isinstance(column.default, bool):
         yield "default", f"Must be of type '{column.type}'. Received: {column.default!r}."
-    elif column.type == "int" and not -_MAX_INT <= column.default <= _MAX_INT:
+    elif column.type == "int" and not -_MAX_INT <= int(column.default) <= _MAX_INT:
         yield "default", f"Must be an integer of 64 bits. Received: {column.default!r}."
 
 
