@@ -190,7 +190,9 @@ def test_the_command_fails_with_one_sentence(data_dir, tmp_path):
     assert done.returncode == 1, done.stderr[-500:]
     assert "tensorflow" not in done.stderr
     said = done.stderr.splitlines()[-1]
-    assert said.startswith("What is served or logged has drifted from what was trained on: click:")
+    assert said.startswith(
+        "What is served or logged has drifted from what was trained on. Received: click:"
+    )
     assert done.stdout.splitlines()[-1] == str(tmp_path / "drift" / "results.json")
     metrics = json.loads((tmp_path / "drift" / "results.json").read_text())["metrics"]
     assert (metrics["rows"], metrics["too_far"]) == (400, 1)

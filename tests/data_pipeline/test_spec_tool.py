@@ -17,6 +17,7 @@ from data_pipeline.log_profile import profile_log
 from data_pipeline.spec_check import check_against
 from data_pipeline.spec_draft import draft_spec
 from data_pipeline.spec_roles import words_of
+from tests import mains
 from tests.data_pipeline.raw_logs import load, write_csv, write_json_lines, write_parquet
 
 DAY = 86_400
@@ -272,12 +273,8 @@ class TestCheck:
 class TestCommand:
     """In this process; as one of its own in `test_spec_command.py`."""
 
-    def call(self, capsys, *arguments: str, **given: object) -> tuple[str, dict]:
-        from absl.testing import flagsaver
-
-        from data_pipeline import spec
-
-        with flagsaver.flagsaver(**given):
+    def call(self, capsys, *arguments: str) -> tuple[str, dict]:
+        with mains.imported("data_pipeline.spec") as spec:
             spec.flags.FLAGS(["clsd-spec"])
             spec.main(["clsd-spec", *arguments])
         out = capsys.readouterr().out

@@ -21,6 +21,8 @@ from experiments.plan import Settings
 from experiments.runs import TEACHER_SEED
 from experiments.studies import StudyStore
 
+pytestmark = pytest.mark.slow  # whole comparisons: dozens of small models
+
 ARGUMENTS = (
     "--arms=plain,clsd",
     "--backbones=mlp",
@@ -147,7 +149,6 @@ SETTINGS = Settings(
 )
 
 
-@pytest.mark.slow
 def test_killed_at_any_time_it_goes_on(compared, fitter, trained, prepared, tmp_path, monkeypatch):
     config = SETTINGS.config("clsd", "mlp", 0, prepared)
     undisturbed = fitter(compared / "fits").scored(config, "valid")
@@ -193,7 +194,6 @@ def test_every_training_click_has_a_confidence(compared, fitter, prepared):
     assert {"long_view", "like", "play_time_ms"} == set(told.satisfaction)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("teacher", ["scores", "oof", "ema"])
 def test_confidence_is_told_whatever_the_teacher(compared, fitter, trained, prepared, teacher):
     config = SETTINGS.config(f"clsd:teacher={teacher}", "mlp", 0, prepared)
