@@ -42,7 +42,8 @@ def test_towers_that_know_confidence_find_more_than_chance(clsd, prepared, tmp_p
     assert metrics["k"] == 20
     assert metrics["chance"] == pytest.approx(20 / metrics["items"])
     assert metrics[f"recall_{judge}"] > 1.3 * metrics["chance"]
-    seen = distinct_items(make_dataset(prepared, "train", 4096, columns=["item_id"]), model)
+    names = [feature.name for feature in model.item_tower.features]
+    seen = distinct_items(make_dataset(prepared, "train", 4096, columns=names), model)
     assert metrics["items"] == len(seen["item_id"])
     _, found = index({f.name: tf.zeros_like(v) for f, v in _one_user(model, prepared)})
     assert len(np.unique(found)) == 20
