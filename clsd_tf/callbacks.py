@@ -47,6 +47,9 @@ class StepCheckpoint(keras.callbacks.Callback):
         self.directory = pathlib.Path(directory)
         self.every = every
         self._batches = tf.Variable(0, dtype=tf.int64, trainable=False, name="batches")
+        # Whether it was saved in the middle of an epoch, whose means then go on as well.
+        self._within_epoch = tf.Variable(False, trainable=False, name="within_epoch")
+        self._means: list[tuple[tf.Variable, tf.Tensor]] = []
         self._manager: tf.train.CheckpointManager | None = None
         self._in_epoch = 0
         self._unsaved = 0
@@ -68,6 +71,9 @@ class StepCheckpoint(keras.callbacks.Callback):
         with _must_fit(latest):
             # Variables that do not exist yet are restored when the first batch creates them.
             checkpoint.restore(latest).assert_existing_objects_matched()
+        if self._within_epoch:
+            variables = [variable for metric in model.metrics for variable in metric.variables]
+            self._means = [(v, tf.identity(v.read_value())) for v in variables]
         return int(self._batches)
 
     @staticmethod
@@ -115,12 +121,16 @@ class StepCheckpoint(keras.callbacks.Callback):
             )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Batches are counted by Keras within an epoch."""
+        """Batches are counted by Keras within an epoch, whose means it has just reset."""
         self._in_epoch = 0
+        for variable, value in self._means:
+            variable.assign(value)
+        self._means = []
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Saves what is due. Not earlier, so that the end of an epoch is saved as such."""
         if self._unsaved >= self.every:
+            self._within_epoch.assign(True)
             self._save()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
@@ -132,11 +142,15 @@ class StepCheckpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Saves, after validation and the callbacks before this one."""
+        self._within_epoch.assign(False)
         self._save()
 
     def _open(self, model: keras.Model) -> tf.train.Checkpoint:
         checkpoint = tf.train.Checkpoint(
-            model=model, optimizer=model.optimizer, batches=self._batches
+            model=model,
+            optimizer=model.optimizer,
+            batches=self._batches,
+            within_epoch=self._within_epoch,
         )
         directory = self.directory
         if not is_in_charge(model.distribute_strategy):

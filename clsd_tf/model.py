@@ -190,7 +190,8 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
         """Trains; see `keras.Model.fit`. The first epoch is taken to be of rows not seen before."""
         callbacks = kwargs.pop("callbacks", None) or []
         if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [*tf.nest.flatten(callbacks), FirstPass(self.progressive)]
+            # First, so that a checkpoint at the end of an epoch sees it closed.
+            callbacks = [FirstPass(self.progressive), *tf.nest.flatten(callbacks)]
             check_keras_2(callbacks, "callbacks")
         return super().fit(*args, callbacks=callbacks, **kwargs)
 

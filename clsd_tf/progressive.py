@@ -136,6 +136,10 @@ class FirstPass(keras.callbacks.Callback):
         """Counts in the first epoch alone."""
         self._clicks.counting.assign(epoch == 0)
 
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Steps outside of epochs are of rows of which nothing is known."""
+        self._clicks.counting.assign(False)
+
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Steps outside of `fit` are of rows of which nothing is known."""
+        """As at the end of an epoch, which a training that was stopped has not come to."""
         self._clicks.counting.assign(False)

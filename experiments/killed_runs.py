@@ -118,22 +118,10 @@ def _of_run(mine: pathlib.Path, other: pathlib.Path) -> list[str]:
     return problems
 
 
-# How long it took, names that Keras counts up in a process, and means over the steps of an epoch,
-# which begin anew where a training goes on in its middle.
-_NOT_LEARNED = ("seconds", "name", "clicks", "mean_confidence")
-_STEP_LOGS = "epochs"
-
-
 def _learned(told: object) -> object:
-    """Metrics that a kill must not change; of epochs, what is measured at their end."""
+    """Metrics without how long they took, and without names that Keras counts up in a process."""
     if isinstance(told, dict):
-        kept = {k: v for k, v in told.items() if k not in _NOT_LEARNED}
-        if _STEP_LOGS in kept:
-            kept[_STEP_LOGS] = [
-                {k: v for k, v in epoch.items() if k.startswith("val_")}
-                for epoch in kept[_STEP_LOGS]
-            ]
-        return {k: _learned(v) for k, v in kept.items()}
+        return {k: _learned(v) for k, v in told.items() if k not in ("seconds", "name")}
     return [_learned(v) for v in told] if isinstance(told, list) else told
 
 
@@ -160,6 +148,5 @@ def _of_variables(mine: pathlib.Path, other: pathlib.Path) -> list[str]:
         f"variable {name} differs"
         for name in sorted(shapes[0])
         if name != "_CHECKPOINTABLE_OBJECT_GRAPH"
-        and not name.startswith("progressive/counting/")  # whether an epoch was the first
         and not np.array_equal(*(reader.get_tensor(name) for reader in readers))
     ]

@@ -57,17 +57,27 @@ class LearningCurve:
         """Of training so far, over all resumes."""
         return self._before + self._clock() - self._began
 
-    def begin_epoch(self) -> None:
-        """Means begin anew."""
-        self._batches = self._batches_before = 0
-        self._sum_before = 0.0
+    def begin_epoch(self, first: int = 0) -> None:
+        """Means begin anew, or go on.
+
+        Args:
+          first: batches of the epoch that were trained on before an interruption, of which the
+            means that are logged know.
+        """
+        self._first, self._batches, self._batches_before, self._sum_before = first, 0, 0, 0.0
+        start = step = self._step - first
+        for line in read_curve(self._path):
+            if start < line["step"]:
+                self._sum_before += line["loss"] * (line["step"] - step)
+                step = line["step"]
+        self._batches_before = step - start
 
     def add(self, batches: int, logs: Mapping[str, float]) -> None:
         """Counts steps, and writes a line where one is due.
 
         Args:
           batches: trained on in this epoch, by this process.
-          logs: means over them: `loss`, and perhaps `confidence`.
+          logs: means over the epoch so far: `loss`, and perhaps `confidence`.
         """
         before = self._step
         self._step += batches - self._batches
@@ -81,7 +91,8 @@ class LearningCurve:
             self._end_line(logs)
 
     def _end_line(self, logs: Mapping[str, float]) -> None:
-        batches, total = self._batches, float(logs["loss"]) * self._batches
+        batches = self._first + self._batches
+        total = float(logs["loss"]) * batches
         # The mean since the line before, from two means since the epoch's first batch.
         loss = (total - self._sum_before) / max(1, batches - self._batches_before)
         self._batches_before, self._sum_before = batches, total

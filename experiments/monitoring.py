@@ -140,16 +140,22 @@ def watchers(
 
 
 class CurveLog(keras.callbacks.Callback):
-    """Feeds a learning curve."""
+    """Feeds a learning curve.
 
-    def __init__(self, curve: LearningCurve):
+    Args:
+      curve: that is fed.
+      steps: batches in an epoch.
+      done: batches trained on before.
+    """
+
+    def __init__(self, curve: LearningCurve, steps: int, done: int):
         """See the class."""
         super().__init__()
-        self._curve = curve
+        self._curve, self._steps, self._done = curve, steps, done
 
     def on_epoch_begin(self, epoch: int, logs: _Logs = None) -> None:
-        """Means begin anew."""
-        self._curve.begin_epoch()
+        """Means begin anew, or go on in the epoch that was interrupted."""
+        self._curve.begin_epoch(max(0, self._done - epoch * self._steps))
 
     def on_train_batch_end(self, batch: int, logs: _Logs = None) -> None:
         """Counts the batch."""

@@ -213,7 +213,8 @@ def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
     curve = LearningCurve(phase.directory / CURVE, done) if distribution.is_chief else None
     if curve is not None:
         bar = ProgressBar(phase.name, steps, config.epochs, done)
-        callbacks = [bar, *watchers(phase, model, encoder, done), CurveLog(curve), logs]
+        watching = watchers(phase, model, encoder, done)
+        callbacks = [bar, *watching, CurveLog(curve, steps, done), logs]
         callbacks.append(checkpoint)  # what is saved was logged before
     own, validation = own_columns(model, config), _validation(phase, rows)
     with bar:

@@ -64,6 +64,35 @@ def test_resumes_exactly(clicks, tmp_path, killed_after):
     np.testing.assert_array_equal(resumed, undisturbed)
 
 
+class Logs(keras.callbacks.Callback):
+    """What was logged of each epoch."""
+
+    def on_train_begin(self, logs=None):
+        self.epochs = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append(logs)
+
+
+@pytest.mark.parametrize("killed_after", [8, 23])
+def test_means_of_the_interrupted_epoch_go_on(clicks, tmp_path, killed_after):
+    undisturbed, resumed = Logs(), Logs()
+    train(clicks, build(clicks), StepCheckpoint(tmp_path / "a", every=5), [undisturbed])
+    with pytest.raises(Killed):
+        train(clicks, build(clicks), StepCheckpoint(tmp_path / "b", 5), [KillAt(killed_after)])
+    train(clicks, build(clicks), StepCheckpoint(tmp_path / "b", every=5), [resumed])
+    assert resumed.epochs[-1].keys() == undisturbed.epochs[-1].keys()
+    for name, value in undisturbed.epochs[-1].items():
+        assert resumed.epochs[-1][name] == pytest.approx(value, rel=1e-6), name
+
+
+def test_a_finished_epoch_leaves_nothing_to_count(clicks, tmp_path):
+    train(clicks, build(clicks), StepCheckpoint(tmp_path), epochs=1)
+    model = build(clicks)
+    StepCheckpoint(tmp_path).restore(model)
+    assert not bool(model.progressive.counting)
+
+
 def test_position_is_that_of_the_latest_checkpoint(clicks, tmp_path):
     with pytest.raises(Killed):
         train(clicks, build(clicks), StepCheckpoint(tmp_path, every=5), [KillAt(12)])
