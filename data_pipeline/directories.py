@@ -68,6 +68,28 @@ def whole_directory(
 
 
 @contextlib.contextmanager
+def whole_file(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
+    """A file to write to, which takes its place when the `with` block ends without an error.
+
+    What a killed process has left of it is overwritten by the next. One process writes at a time.
+
+    Args:
+      path: the place. Its directory is made if need be.
+
+    Yields:
+      A path beside the place.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.tmp")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def only_writer(directory: str | pathlib.Path) -> Iterator[None]:
     """Keeps other processes from writing to `directory` inside of the `with` block.
 

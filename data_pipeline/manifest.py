@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
 from typing import Literal, get_args
 
 from clsd_tf.names import is_file_name
+from data_pipeline.directories import whole_file
 
 Layout = Literal["columnar", "row"]
 _FILE = "manifest.json"
@@ -119,9 +119,9 @@ class Manifest:
     def save(self, directory: str | pathlib.Path) -> pathlib.Path:
         """Writes `manifest.json` beside the shards, whole or not at all; returns its path."""
         path = pathlib.Path(directory) / _FILE
-        beside = path.with_name(_FILE + ".tmp")
-        beside.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
-        os.replace(beside, path)
+        text = json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        with whole_file(path) as beside:
+            beside.write_text(text, encoding="utf-8")
         return path
 
     def of_split(self, split: str) -> tuple[ShardInfo, ...]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
 from collections.abc import Sequence
 
 import tensorflow as tf
 
 from clsd_tf.names import is_file_name
+from data_pipeline.directories import whole_file
 from data_pipeline.manifest import ShardInfo
 from data_pipeline.shards import checksum
 
@@ -83,9 +83,9 @@ class ScoreManifest:
     def save(self, directory: str | pathlib.Path) -> None:
         """Writes `scores.json`, whole or not at all."""
         path = pathlib.Path(directory) / _FILE
-        beside = path.with_name(_FILE + ".tmp")
-        beside.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
-        os.replace(beside, path)
+        text = json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        with whole_file(path) as beside:
+            beside.write_text(text, encoding="utf-8")
 
     def of_shard(self, shard: ShardInfo) -> ScoreFile | None:
         """The sidecar of `shard`; None if it is not there, or of other rows."""

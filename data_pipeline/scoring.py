@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from data_pipeline.directories import whole_file
 from data_pipeline.manifest import Manifest, ShardInfo
 from data_pipeline.reader import shard_batches
 from data_pipeline.scores import ScoreError, ScoreFile, ScoreManifest, sidecar_path
@@ -110,9 +110,7 @@ def _write_sidecar(
 ) -> ScoreFile:
     """Writes a sidecar beside its place and renames it when it is whole."""
     path = sidecar_path(directory, shard)
-    beside = path.with_name(path.name + ".tmp")
-    with tf.io.TFRecordWriter(str(beside)) as writer:
+    with whole_file(path) as beside, tf.io.TFRecordWriter(str(beside)) as writer:
         for start in range(0, shard.rows, rows_of_record):
             writer.write(logits[start : start + rows_of_record].tobytes())
-    os.replace(beside, path)
     return ScoreFile(path.name, shard.file, shard.sha256, shard.rows, checksum(path))

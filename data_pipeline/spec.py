@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import os
 import pathlib
 import re
 import tempfile
@@ -22,6 +21,7 @@ import tempfile
 from absl import app, flags
 
 from data_pipeline.cli import run_main, write_results
+from data_pipeline.directories import whole_file
 from data_pipeline.progress import steps
 
 # How a command that takes arguments beside flags says so.
@@ -80,10 +80,8 @@ def _draft(inputs: str) -> None:
         draft = draft_spec(log, name)
         size = log.sample.size
         engine.disconnect()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    beside = output.with_name(f".{output.name}.tmp")
-    beside.write_text(draft.text, encoding="utf-8")
-    os.replace(beside, output)
+    with whole_file(output) as beside:
+        beside.write_text(draft.text, encoding="utf-8")
     for finding in draft.findings:
         print(f"{finding}\n")
     for edit in draft.edits:

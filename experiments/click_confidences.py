@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 
 import numpy as np
@@ -15,6 +14,7 @@ from clsd_tf.batches import Features, logits_of
 from clsd_tf.confidence import combine
 from clsd_tf.features import GROUP, ROW, ColumnSpec
 from clsd_tf.losses import click_weights
+from data_pipeline.directories import whole_file
 from data_pipeline.manifest import Manifest
 from data_pipeline.progress import progress
 from data_pipeline.reader import make_dataset
@@ -103,10 +103,8 @@ def write_confidences(
             values = _names(id_names(encoder, column), arrays[column.name])
             table = table.append_column(column.name, values)
     path = confidences_path(directory, split)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
-    pq.write_table(table, beside)
-    os.replace(beside, path)
+    with whole_file(path) as beside:
+        pq.write_table(table, beside)
     return path
 
 

@@ -6,7 +6,6 @@ the order of its rows; where a row was not clicked, floats are NaN.
 
 from __future__ import annotations
 
-import os
 import pathlib
 from collections.abc import Mapping
 
@@ -14,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from clsd_tf.features import ROW
+from data_pipeline.directories import whole_file
 from data_pipeline.manifest import Manifest, ShardInfo
 from data_pipeline.sharing import record_rows
 
@@ -63,12 +63,10 @@ class SidecarWriter:
 
     def _write(self, shard: ShardInfo, columns: Mapping[str, np.ndarray]) -> None:
         path = sidecar_path(self._directory, shard)
-        beside = path.with_name(path.name + ".tmp")
-        with tf.io.TFRecordWriter(str(beside)) as writer:
+        with whole_file(path) as beside, tf.io.TFRecordWriter(str(beside)) as writer:
             for start in range(0, shard.rows, self._rows_of_record):
                 part = slice(start, start + self._rows_of_record)
                 writer.write(_example({name: array[part] for name, array in columns.items()}))
-        os.replace(beside, path)
         self.written.append(path)
 
 

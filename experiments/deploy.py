@@ -13,7 +13,6 @@ itself. Clients choose a version by the labels `stable` and `canary`.
 
 from __future__ import annotations
 
-import os
 import pathlib
 
 from absl import flags
@@ -22,6 +21,7 @@ from clsd_tf.deployment import Deployment
 from clsd_tf.serving_files import IMAGE, serving_files
 from clsd_tf.versions import list_versions, remove_old_versions
 from data_pipeline.cli import run_main, write_results
+from data_pipeline.directories import whole_file
 
 _BASE_DIR = flags.DEFINE_string("base_dir", None, "Base path of the model: holds its versions.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where the files go.")
@@ -114,9 +114,8 @@ def _decide(base: pathlib.Path, current: Deployment | None) -> Deployment:
 
 
 def _write(path: pathlib.Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    with whole_file(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def cli() -> None:

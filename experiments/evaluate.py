@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import os
 import pathlib
 
 from absl import flags
@@ -23,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline.cli import load_tensorflow, run_main, write_results
+from data_pipeline.directories import whole_file
 from data_pipeline.progress import steps
 from experiments.runs import finished_run
 
@@ -81,10 +81,10 @@ def main(argv: list[str]) -> None:
         judged["by_export"] = judge(by_export, encoder.group_names())
 
     output = pathlib.Path(_OUTPUT_DIR.value or run.evaluation(_SPLIT.value))
-    output.mkdir(parents=True, exist_ok=True)
     table = render(judged, f"{run.directory} on {_SPLIT.value}")
     print(table)
-    _write_text(output / "table.txt", table)
+    with whole_file(output / "table.txt") as beside:
+        beside.write_text(table + "\n", encoding="utf-8")
     write_results(
         output / "results.json",
         config={
@@ -138,12 +138,6 @@ def render(judged: dict, title: str) -> str:
             highlight=False,
         )
     return console.file.getvalue().rstrip()
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text + "\n", encoding="utf-8")
-    os.replace(beside, path)
 
 
 def cli() -> None:

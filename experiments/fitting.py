@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import gc
 import json
-import os
 import pathlib
 import shutil
 import sys
@@ -24,6 +23,7 @@ from clsd_tf.batches import Features, logits_of
 from clsd_tf.confidence import combine
 from clsd_tf.features import GROUP, ROW, TEACHER_LOGIT, USER
 from data_pipeline.cli import write_json
+from data_pipeline.directories import whole_file
 from data_pipeline.reader import make_dataset
 from experiments.corrections import as_served
 from experiments.evaluation import ScoredSplit, score_split
@@ -173,6 +173,5 @@ def _columns(table: pa.Table) -> dict[str, np.ndarray]:
 
 def _write(path: pathlib.Path, table: pa.Table) -> None:
     """Writes a Parquet file, whole or not at all."""
-    beside = path.with_name(path.name + ".tmp")
-    pq.write_table(table, beside)
-    os.replace(beside, path)
+    with whole_file(path) as beside:
+        pq.write_table(table, beside)

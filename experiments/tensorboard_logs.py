@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -15,6 +14,7 @@ from tensorboard.plugins.hparams import api as hparams
 
 from clsd_tf import ClickConfidenceModel, Encoder
 from clsd_tf.embeddings import embeddings_of
+from data_pipeline.directories import whole_file
 from experiments.id_names import id_names
 from experiments.runs import TrainConfig
 
@@ -109,6 +109,5 @@ def _one_line(name: str) -> str:
 
 
 def _write_lines(path: pathlib.Path, lines: Sequence[str]) -> None:
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    os.replace(beside, path)
+    with whole_file(path) as beside:
+        beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

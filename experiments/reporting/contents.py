@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from clsd_tf import Encoder
+from data_pipeline.directories import whole_file
 from data_pipeline.manifest import Manifest
 from data_pipeline.progress import steps
 from experiments.click_confidences import confidences_path, has_confidence, write_confidences
@@ -23,7 +24,7 @@ from experiments.reporting.metrics_sections import (
     data_section,
     metrics_section,
 )
-from experiments.reporting.page import Headline, render, write_page
+from experiments.reporting.page import Headline, render
 from experiments.reporting.runs import RunFacts, base_of
 from experiments.reporting.training_sections import cost_section, curves_section
 
@@ -45,7 +46,8 @@ class Report:
 
     def write(self, path: pathlib.Path) -> None:
         """Writes the page."""
-        write_page(path, self.page)
+        with whole_file(path) as beside:
+            beside.write_text(self.page, encoding="utf-8")
 
 
 def build_report(

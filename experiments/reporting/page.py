@@ -6,8 +6,6 @@ Everything is escaped but the figures, whose markup comes from an XML serializer
 from __future__ import annotations
 
 import dataclasses
-import os
-import pathlib
 from collections.abc import Sequence
 
 import jinja2
@@ -61,11 +59,3 @@ def render(
         footer=footer,
         style=Markup(style),
     )
-
-
-def write_page(path: pathlib.Path, page: str) -> None:
-    """Writes the page, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(page, encoding="utf-8")
-    os.replace(beside, path)
