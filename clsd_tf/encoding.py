@@ -10,17 +10,14 @@ Id 0 is missing or padding; ids 1..num_oov are out of vocabulary; the vocabulary
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-import json
-import os
 import pathlib
-import shutil
 from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 
+from clsd_tf.encoding_tables import SPEC, EncodingTables, vocabulary_path
 from clsd_tf.features import ClickLogSpec, ColumnSpec, ModelFeature
 from clsd_tf.spec import read_spec
 from clsd_tf.vocabulary import Vocabulary
@@ -28,69 +25,6 @@ from clsd_tf.vocabulary import Vocabulary
 INT_MISSING = -(2**63)
 _DTYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
 _MISSING: dict[str, str | int | float] = {"string": "", "int": INT_MISSING, "float": float("nan")}
-_SPEC, _TABLES, _VOCABULARIES = "spec.toml", "encoding.json", "vocab"
-
-
-@dataclasses.dataclass
-class EncodingTables:
-    """What an encoding learns from the training split.
-
-    Attributes:
-      vocabulary_sizes: tokens in `vocab/<column>.txt`, most frequent first.
-      boundaries: rising bucket boundaries, rounded to float32.
-      moments: mean and standard deviation after the column's log scaling.
-    """
-
-    vocabulary_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
-    boundaries: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    moments: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
-
-    def save(self, directory: str | pathlib.Path) -> None:
-        """Writes `encoding.json`; the vocabularies are files of their own."""
-        path = pathlib.Path(directory) / _TABLES
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, directory: str | pathlib.Path) -> EncodingTables:
-        """Reads `encoding.json`. Raises ValueError if it is damaged."""
-        path = pathlib.Path(directory) / _TABLES
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-            raw["moments"] = {name: tuple(pair) for name, pair in raw["moments"].items()}
-            return cls(**raw)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(
-                f"{path} is damaged, or of another version. Received: {error!r}. Copy the "
-                "directory as a whole, or prepare the log again."
-            ) from error
-
-
-def vocabulary_path(directory: str | pathlib.Path, column: str) -> pathlib.Path:
-    """Where the vocabulary of `column` is kept: one token a line."""
-    return pathlib.Path(directory) / _VOCABULARIES / f"{column}.txt"
-
-
-def copy_encoding(source: str | pathlib.Path, target: str | pathlib.Path) -> None:
-    """Copies spec, tables and vocabularies, so that a run can be exported without its data."""
-    source, target = pathlib.Path(source), pathlib.Path(target)
-    target.mkdir(parents=True, exist_ok=True)
-    for name in (_SPEC, _TABLES):
-        _copy_whole(source / name, target / name)
-    if (source / _VOCABULARIES).is_dir():  # a spec of hashes and buckets has none
-        shutil.copytree(
-            source / _VOCABULARIES,
-            target / _VOCABULARIES,
-            copy_function=_copy_whole,
-            dirs_exist_ok=True,
-        )
-
-
-def _copy_whole(source: str | pathlib.Path, target: str | pathlib.Path) -> None:
-    """Copies a file, which appears whole or not at all."""
-    target = pathlib.Path(target)
-    beside = target.with_name(f".{target.name}.tmp")
-    shutil.copyfile(source, beside)
-    os.replace(beside, target)
 
 
 class Encoder(tf.Module):
@@ -120,7 +54,7 @@ class Encoder(tf.Module):
     @classmethod
     def load(cls, directory: str | pathlib.Path) -> Encoder:
         """The encoder of a prepared data set, or of a run's copy of its encoding."""
-        spec = read_spec(pathlib.Path(directory) / _SPEC)
+        spec = read_spec(pathlib.Path(directory) / SPEC)
         return cls(spec, EncodingTables.load(directory), directory)
 
     def encode_values(self, column: ColumnSpec, values: tf.Tensor) -> tf.Tensor:

@@ -18,7 +18,7 @@ from clsd_tf.folding import check_maps_to_logit
 from clsd_tf.held_out import HeldOutFits, check_method
 from clsd_tf.losses import click_loss
 from clsd_tf.online_confidence import online_confidence
-from clsd_tf.optimizers import default_optimizer, parts_of
+from clsd_tf.optimizers import check_scaling, default_optimizer
 from clsd_tf.progressive import FirstPass, ProgressiveClicks
 from clsd_tf.running_moments import RunningClickMoments
 from clsd_tf.streaming_metrics import GroupAUC, GroupMean
@@ -160,13 +160,7 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
             check_keras_2(tf.nest.flatten(kwargs.get(name)), name)
         kwargs.setdefault("weighted_metrics", [])  # Keras warns of weights without it
         optimizer = optimizer or default_optimizer(self.learners)
-        if self.dtype_policy.name == "mixed_float16" and len(parts_of(optimizer)) > 1:
-            raise ValueError(
-                "An optimizer of several parts cannot scale the loss, which float16 needs. "
-                f"Received: {type(optimizer).__name__} under the policy mixed_float16. Use "
-                "mixed_bfloat16, which needs no scaling, or compile with "
-                "`keras.optimizers.Adam()`."
-            )
+        check_scaling(optimizer, self.dtype_policy)
         super().compile(optimizer=optimizer, **kwargs)
 
     def call(self, features: Features, training: bool | None = None) -> tf.Tensor:

@@ -184,6 +184,18 @@ def parts_of(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Opt
     return optimizer.optimizers if is_pair else [optimizer]
 
 
+def check_scaling(
+    optimizer: keras.optimizers.Optimizer, policy: keras.mixed_precision.Policy
+) -> None:
+    """Raises ValueError where a policy needs a loss that is scaled, and the optimizer cannot."""
+    if policy.name == "mixed_float16" and len(parts_of(optimizer)) > 1:
+        raise ValueError(
+            "An optimizer of several parts cannot scale the loss, which float16 needs. Received: "
+            f"{type(optimizer).__name__} under the policy mixed_float16. Use mixed_bfloat16, which "
+            "needs no scaling, or compile with `keras.optimizers.Adam()`."
+        )
+
+
 def build_optimizer(
     optimizer: keras.optimizers.Optimizer, layers: Sequence[keras.layers.Layer]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -120,3 +121,20 @@ def _expected(values: flags.FlagValues, name: str) -> str:
 def _help(values: flags.FlagValues, name: str) -> str:
     text = " ".join((values[name].help or "").split()).rstrip(".")
     return f"({re.sub('^<.*?>: ', '', text)})"  # absl puts choices before the help
+
+
+def json_object(flag: str, text: str) -> dict[str, object]:
+    """Reads the value of a flag that takes a JSON object. Raises ValueError if it is none."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(
+            f"--{flag} must be JSON. Received: {text!r}: {error}. Expected: names in double "
+            "quotes, all in single quotes for the shell, such as '{\"units\": [64, 32]}'."
+        ) from error
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"--{flag} must be a JSON object. Received: {text!r}. Expected: names and values, such "
+            "as '{\"units\": [64, 32]}'."
+        )
+    return value

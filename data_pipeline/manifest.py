@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 from typing import Literal, get_args
@@ -136,3 +137,9 @@ class Manifest:
 def _require_count(name: str, value: object, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be an integer >= {least}. Received: {value!r}.")
+
+
+def data_checksum(data_dir: str | pathlib.Path) -> str:
+    """Identifies the rows of a prepared data set: SHA-256 of its manifest, hexadecimal."""
+    shards = [dataclasses.asdict(shard) for shard in Manifest.load(data_dir).shards]
+    return hashlib.sha256(json.dumps(shards).encode()).hexdigest()

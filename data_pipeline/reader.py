@@ -11,7 +11,6 @@ that an interrupted run goes on with `skip_batches` where it was.
 
 from __future__ import annotations
 
-import math
 import pathlib
 from collections.abc import Sequence
 
@@ -19,6 +18,7 @@ import tensorflow as tf
 
 from clsd_tf.features import GROUP, LABEL, ROW, TEACHER_LOGIT, USER, WEIGHT
 from clsd_tf.spec import read_spec
+from data_pipeline.batch_sizes import empty_batches, even_sizes, num_batches_of
 from data_pipeline.integrity import check_sizes, read_errors, verify
 from data_pipeline.manifest import Manifest, ShardError, ShardInfo
 from data_pipeline.scores import checked_sidecars, decode_logits
@@ -109,9 +109,9 @@ def make_dataset(
     check_sizes(directory, [part.shard for part in share])
     sizes = [batch_size]
     if num_batches is None:
-        steps = _num_batches(share, batch_size, drop_remainder)
+        steps = num_batches_of(share, batch_size, drop_remainder)
     else:
-        steps, sizes = num_batches, _even_sizes(share, num_batches, drop_remainder)
+        steps, sizes = num_batches, even_sizes(share, num_batches, drop_remainder)
     total = steps * epochs
     if epochs < 0 or not 0 <= skip_batches <= total:
         raise ValueError(
@@ -127,7 +127,7 @@ def make_dataset(
         windows = rows.windows(order)
         batches = windows.rebatch(sizes or [1], drop_remainder=drop_remainder)
         if num_batches is not None and len(sizes) < num_batches:
-            batches = batches.concatenate(_empty_batches(windows, steps - len(sizes)))
+            batches = batches.concatenate(empty_batches(windows, steps - len(sizes)))
         return batches.skip(tf.where(epoch == skip_epochs, tf.constant(skip_steps, tf.int64), 0))
 
     dataset = tf.data.Dataset.range(skip_epochs, epochs).flat_map(one_epoch)
@@ -152,7 +152,7 @@ def steps_per_epoch(
 ) -> int:
     """Batches that `make_dataset` yields in an epoch. Workers may differ: train for the fewest."""
     share = _share(Manifest.load(directory), split, num_workers, worker_index, without_fold)
-    return _num_batches(share, batch_size, drop_remainder)
+    return num_batches_of(share, batch_size, drop_remainder)
 
 
 def shard_batches(
@@ -183,33 +183,6 @@ def _share(
         )
     rest = without_share(manifest, split, num_folds, fold)
     return divide(rest, num_workers, worker_index, block=record_rows(manifest))
-
-
-def _num_batches(share: Sequence[ShardPart], batch_size: int, drop_remainder: bool) -> int:
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be >= 1. Received: {batch_size}.")
-    rows = sum(part.rows for part in share)
-    return rows // batch_size if drop_remainder else math.ceil(rows / batch_size)
-
-
-def _even_sizes(share: Sequence[ShardPart], num_batches: int, drop_remainder: bool) -> list[int]:
-    """Rows of each batch; those without any are left out."""
-    if num_batches < 1 or drop_remainder:
-        raise ValueError(
-            "`num_batches` must be >= 1, and divides all rows. Received: "
-            f"num_batches={num_batches}, drop_remainder={drop_remainder}."
-        )
-    size, larger = divmod(sum(part.rows for part in share), num_batches)
-    sizes = [size + 1] * larger + [size] * (num_batches - larger)
-    return [rows for rows in sizes if rows]
-
-
-def _empty_batches(windows: tf.data.Dataset, count: int) -> tf.data.Dataset:
-    """Batches without rows, of the columns of `windows`."""
-    empty = tf.nest.map_structure(
-        lambda spec: tf.zeros([0, *spec.shape[1:]], spec.dtype), windows.element_spec
-    )
-    return tf.data.Dataset.from_tensors(empty).repeat(count)
 
 
 def _select(

@@ -12,7 +12,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+import pathlib
+from collections.abc import Callable, Mapping
 
 STRATEGIES = {
     "default": "one process on one device",
@@ -116,3 +117,17 @@ def _parse(text: str) -> dict:
         f"TF_CONFIG must be JSON of hosts and a task. Received: {text}. Expected: such as "
         f"'{_EXAMPLES['multi_worker']}'."
     )
+
+
+def is_new(path: pathlib.Path) -> Callable[[], bool]:
+    """Tells whether a file was made, or made anew, since this was called."""
+
+    def state() -> tuple[int, int] | None:
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    before = state()
+    return lambda: state() not in (None, before)

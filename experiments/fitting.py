@@ -29,8 +29,9 @@ from experiments.corrections import as_served
 from experiments.evaluation import ScoredSplit, score_split
 from experiments.fits import FitCache, teacher_config, trained_config
 from experiments.models import load_model
-from experiments.runs import Run, TrainConfig, trust
+from experiments.runs import Run, TrainConfig
 from experiments.training import load_taught, train_run
+from experiments.trusted import trust
 
 _CHECKPOINT_STEPS = 1000
 _CONFIDENCES = "confidences.parquet"

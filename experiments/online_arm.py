@@ -18,12 +18,13 @@ from clsd_tf import Encoder, export_model
 from clsd_tf.versions import remove_old_versions
 from data_pipeline.cli import write_json
 from data_pipeline.data_set import WriteOptions
+from data_pipeline.manifest import data_checksum
 from data_pipeline.preparation import ReadOptions, prepare
 from data_pipeline.simulation import stream
 from experiments.models import load_model
 from experiments.online_log import OnlineLog, Shown, spec_text
 from experiments.online_world import OnlineWorld, Requests
-from experiments.runs import PHASE_RESULT, Run, TrainConfig, data_checksum
+from experiments.runs import PHASE_RESULT, Run, TrainConfig
 from experiments.served import ServedModel
 from experiments.training import train_run
 

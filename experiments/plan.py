@@ -7,11 +7,11 @@ import math
 import pathlib
 from collections.abc import Sequence
 
-from data_pipeline.manifest import Manifest
+from data_pipeline.manifest import Manifest, data_checksum
 from experiments import tuning
 from experiments.arms import LEARNING_RATES
 from experiments.fits import SHARED_TEACHERS, FitCache
-from experiments.runs import TrainConfig, data_checksum
+from experiments.runs import TrainConfig
 from experiments.variants import parse_variant
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import filecmp
-import hashlib
 import json
-import os
 import pathlib
 import shutil
 
@@ -14,9 +12,9 @@ from clsd_tf.compatibility import check_same_columns
 from clsd_tf.spec import read_spec
 from data_pipeline.cli import write_json
 from data_pipeline.manifest import Manifest
+from experiments.trusted import require_trusted, trust
 
 _CONFIG, _RESULTS, _SPEC = "config.json", "results.json", "spec.toml"
-_TRUSTED_MODULES = "CLSD_TRUSTED_MODULES"
 # Its presence says that a phase is done.
 PHASE_RESULT = "phase.json"
 # Where a teacher comes from.
@@ -125,29 +123,6 @@ class TrainConfig:
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
         names = mine.keys() - {"data_dir"}
         return {n: (mine[n], theirs[n]) for n in sorted(names) if mine[n] != theirs[n]}
-
-
-_trusted: set[str] = set()
-
-
-def trust(backbone: str) -> None:
-    """Allows runs that are read from now on to name this backbone: its user has named it here."""
-    _trusted.add(backbone.partition(":")[0])
-
-
-def require_trusted(backbone: str, path: pathlib.Path) -> None:
-    """Raises ValueError where a run names code that is neither this package's nor trusted.
-
-    A directory from elsewhere could otherwise have any module imported that lies on the path.
-    `CLSD_TRUSTED_MODULES` names further modules, with commas between them.
-    """
-    module, is_elsewhere, _ = backbone.partition(":")
-    trusted = _trusted | set(os.environ.get(_TRUSTED_MODULES, "").split(","))
-    if is_elsewhere and module not in trusted:
-        raise ValueError(
-            f"{path} names a backbone outside of this package. Received: {backbone!r}. If you "
-            f"trust the run, set {_TRUSTED_MODULES}={module}; the module is then imported."
-        )
 
 
 class Run:
@@ -321,9 +296,3 @@ def _is_same(path: pathlib.Path, other: pathlib.Path, *, may_grow: bool) -> bool
         return other.read_bytes().startswith(path.read_bytes())
     mine, theirs = (json.loads(p.read_text(encoding="utf-8")) for p in (path, other))
     return {**mine, "vocabulary_sizes": None} == {**theirs, "vocabulary_sizes": None}
-
-
-def data_checksum(data_dir: str | pathlib.Path) -> str:
-    """Identifies the rows of a prepared data set: SHA-256 of its manifest, hexadecimal."""
-    shards = [dataclasses.asdict(shard) for shard in Manifest.load(data_dir).shards]
-    return hashlib.sha256(json.dumps(shards).encode()).hexdigest()

@@ -29,21 +29,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import pathlib
 import time
-from collections.abc import Callable
 
 from absl import flags
 
 from clsd_tf.backbones import backbone_names, check_backbone
 from data_pipeline.cli import load_tensorflow, run_main, write_results
 from data_pipeline.directories import only_writer
+from data_pipeline.flag_errors import json_object
+from data_pipeline.manifest import data_checksum
 from data_pipeline.progress import is_quiet
 from experiments.arms import ARMS, CONFIDENCES, get_arm
-from experiments.cluster import STRATEGIES, Cluster
+from experiments.cluster import STRATEGIES, Cluster, is_new
 from experiments.confidence_report import print_confidence
-from experiments.runs import TEACHERS, Run, TrainConfig, data_checksum, trust
+from experiments.runs import TEACHERS, Run, TrainConfig
+from experiments.trusted import trust
 
 _METHODS = "; ".join(f"{name}: {arm.summary}" for name, arm in ARMS.items())
 _METHOD_OPTIONS_OF = "; ".join(
@@ -165,6 +165,7 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a run in model_dir."
 _EXPLAIN = flags.DEFINE_bool(
     "explain", False, "Say what would be done, how large it is and how long it takes, and stop."
 )
+_ABOUT_TEACHER = (_TEACHER, _TEACHER_DIR, _TEACHER_FRACTION, _SCORES_DIR, _NUM_FOLDS, _GENERATIONS)
 flags.mark_flags_as_required(["data_dir", "model_dir"])
 
 
@@ -238,10 +239,7 @@ def config_from_flags(cluster: Cluster) -> TrainConfig:
         "temperature": _TEMPERATURE.value,
     }
     arm = get_arm(_METHOD.value)
-    about_teacher = [
-        *(_TEACHER, _TEACHER_DIR, _TEACHER_FRACTION, _SCORES_DIR, _NUM_FOLDS, _GENERATIONS)
-    ]
-    given_flags = [f"--{flag.name}" for flag in about_teacher if flag.present]
+    given_flags = [f"--{flag.name}" for flag in _ABOUT_TEACHER if flag.present]
     if given_flags and not arm.needs_teacher:
         raise ValueError(
             f"--method={_METHOD.value} has no teacher. Received: {', '.join(given_flags)}. "
@@ -257,7 +255,7 @@ def config_from_flags(cluster: Cluster) -> TrainConfig:
     for other in (_TEACHER_DIR.value, _INIT_FROM.value):
         if other is not None:
             Run(other).require_finished()
-    confidence_options = _json_object("confidence_options", _CONFIDENCE_OPTIONS.value)
+    confidence_options = json_object("confidence_options", _CONFIDENCE_OPTIONS.value)
     if arm.knows_rates and "rates" not in confidence_options:
         raise ValueError(
             f"--method={_METHOD.value} is told the noise rates. Received: none. Expected: "
@@ -267,12 +265,12 @@ def config_from_flags(cluster: Cluster) -> TrainConfig:
         data_dir=_DATA_DIR.value,
         data=data_checksum(_DATA_DIR.value),
         backbone=_BACKBONE.value,
-        backbone_options=_json_object("backbone_options", _BACKBONE_OPTIONS.value),
+        backbone_options=json_object("backbone_options", _BACKBONE_OPTIONS.value),
         method=_METHOD.value,
         options=arm.with_options(given),
         confidence_options=confidence_options,
         method_options=arm.with_method_options(
-            _json_object("method_options", _METHOD_OPTIONS.value)
+            json_object("method_options", _METHOD_OPTIONS.value)
         ),
         teacher=_TEACHER.value,
         teacher_dir=_TEACHER_DIR.value,
@@ -290,36 +288,6 @@ def config_from_flags(cluster: Cluster) -> TrainConfig:
         embedding_learning_rate=_EMBEDDING_LEARNING_RATE.value,
         calibrate=_CALIBRATE.value,
     )
-
-
-def is_new(path: pathlib.Path) -> Callable[[], bool]:
-    """Tells whether a file was made, or made anew, since this was called."""
-
-    def state() -> tuple[int, int] | None:
-        try:
-            found = path.stat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns
-
-    before = state()
-    return lambda: state() not in (None, before)
-
-
-def _json_object(flag: str, text: str) -> dict[str, object]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise ValueError(
-            f"--{flag} must be JSON. Received: {text!r}: {error}. Expected: names in double "
-            "quotes, all in single quotes for the shell, such as '{\"units\": [64, 32]}'."
-        ) from error
-    if not isinstance(value, dict):
-        raise ValueError(
-            f"--{flag} must be a JSON object. Received: {text!r}. Expected: names and values, such "
-            "as '{\"units\": [64, 32]}'."
-        )
-    return value
 
 
 def cli() -> None:

@@ -14,7 +14,8 @@ from clsd_tf import (
     StepCheckpoint,
     StoredScores,
 )
-from clsd_tf.encoding import Encoder, copy_encoding
+from clsd_tf.encoding import Encoder
+from clsd_tf.encoding_tables import copy_encoding
 from data_pipeline.manifest import Manifest
 from data_pipeline.progress import waiting
 from data_pipeline.reader import make_dataset, read_errors, steps_per_epoch

@@ -278,7 +278,8 @@ MISTAKES = {
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> pathlib.Path:
     """A folder of someone who is about to make mistakes."""
-    from experiments.runs import Run, TrainConfig, data_checksum
+    from data_pipeline.manifest import data_checksum
+    from experiments.runs import Run, TrainConfig
 
     folder = tmp_path_factory.mktemp("work")
     for name in ("full", "empty", "served", "prepared"):

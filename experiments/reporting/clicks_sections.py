@@ -17,7 +17,7 @@ from experiments.reporting.blocks import (
     share,
     shortened,
 )
-from experiments.reporting.clicks import (
+from experiments.reporting.click_summary import (
     MIN_CLICKS,
     NUM_BINS,
     ClickSummary,

@@ -18,10 +18,10 @@ from experiments.reporting.blocks import Section, count, decimal, difference, en
 from experiments.reporting.clicks import ClickSummary, summarize_clicks
 from experiments.reporting.clicks_sections import confidence_section, origins_section
 from experiments.reporting.comparison_section import comparison_section
+from experiments.reporting.data_section import data_section
 from experiments.reporting.judging import Judged, click_satisfaction, judge_runs
 from experiments.reporting.metrics_sections import (
     calibration_section,
-    data_section,
     metrics_section,
 )
 from experiments.reporting.page import Headline, render

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from clsd_tf.encoding import INT_MISSING, Encoder, EncodingTables, copy_encoding, vocabulary_path
+from clsd_tf.encoding import INT_MISSING, Encoder
+from clsd_tf.encoding_tables import EncodingTables, copy_encoding, vocabulary_path
 from clsd_tf.features import ColumnSpec
 
 COMMON = """

@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from data_pipeline.cli import write_json
-from data_pipeline.manifest import Manifest
+from data_pipeline.manifest import Manifest, data_checksum
 from experiments.arms import get_arm
-from experiments.runs import Run, TrainConfig, data_checksum
+from experiments.runs import Run, TrainConfig
 from experiments.training import train_run
 
 

@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 
 from clsd_tf import Encoder
+from data_pipeline.manifest import data_checksum
 from data_pipeline.reader import steps_per_epoch
 from experiments.evaluation import score_split
 from experiments.models import load_model
-from experiments.runs import data_checksum
 from tests.experiments.helpers import Killed, kill_after, scores_of
 
 

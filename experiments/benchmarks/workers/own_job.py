@@ -21,8 +21,9 @@ class OwnJob:
 
     def run(self, steps: int) -> int:
         """Trains from nothing to a finished run."""
+        from data_pipeline.manifest import data_checksum
         from experiments.arms import get_arm
-        from experiments.runs import Run, TrainConfig, data_checksum
+        from experiments.runs import Run, TrainConfig
         from experiments.training import train_run
 
         directory = pathlib.Path(self._options["model_dir"])
