@@ -111,9 +111,10 @@ class Workers:
                 done += count
                 callbacks.on_train_batch_end(done - 1, logs)
             if validation_data is not None:
-                self._model.reset_metrics()
                 test = self._step("test_step", validation_data)
-                judged = self._run(test, iter(validation_data), validation_steps)
+                with self._model.counted_clicks_kept():
+                    self._model.reset_metrics()
+                    judged = self._run(test, iter(validation_data), validation_steps)
                 logs |= {f"val_{name}": value for name, value in judged.items()}
             callbacks.on_epoch_end(epoch, logs)
         callbacks.on_train_end()
