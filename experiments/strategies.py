@@ -121,6 +121,7 @@ def start(
     cluster: Cluster,
     *,
     min_shard_bytes: int = 1 << 18,
+    connect_seconds: float = 600.0,
     tpu: str = "",
     deterministic: bool = False,
 ) -> Distribution:
@@ -129,11 +130,13 @@ def start(
     Args:
       cluster: what this process is among others, which it waits for.
       min_shard_bytes: see `experiments.parameter_servers.connect`.
+      connect_seconds: how long the chief of parameter servers waits for the others.
       tpu: address of a TPU, for the strategy "tpu".
       deterministic: whether the same run has the same result, bit by bit.
 
     Raises:
       ValueError: there is no TPU at the address, or the strategy does not repeat.
+      RuntimeError: others do not answer in time.
     """
     if deterministic and cluster.strategy == "parameter_server":
         raise ValueError(
@@ -149,33 +152,12 @@ def start(
         "default": tf.distribute.get_strategy,
         "mirrored": tf.distribute.MirroredStrategy,
         "multi_worker": tf.distribute.MultiWorkerMirroredStrategy,
-        "parameter_server": lambda: connect(cluster, min_shard_bytes=min_shard_bytes),
+        "parameter_server": lambda: connect(
+            cluster, min_shard_bytes=min_shard_bytes, seconds=connect_seconds
+        ),
         "tpu": lambda: _on_tpu(tpu),
     }
     return Distribution(cluster, strategies[cluster.strategy]())
-
-
-@contextlib.contextmanager
-def lost_processes() -> Iterator[None]:
-    """Says what to do when another process of the cluster is gone.
-
-    Raises:
-      RuntimeError: instead of what TensorFlow raises.
-    """
-    lost = (
-        tf.errors.UnavailableError,
-        tf.errors.AbortedError,
-        tf.errors.CancelledError,
-        tf.errors.DeadlineExceededError,
-    )
-    try:
-        yield
-    except lost as error:
-        raise RuntimeError(
-            "Another process of the cluster is gone, or does not answer. Received: "
-            f"{type(error).__name__}. Expected: all of its processes. Start every one again with "
-            "the same command: the run goes on from its last checkpoint. --v=1 tells more."
-        ) from error
 
 
 def _on_tpu(address: str) -> tf.distribute.Strategy:
