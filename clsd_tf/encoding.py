@@ -132,7 +132,11 @@ class Encoder(tf.Module):
 
     def encode_group(self, values: tf.Tensor) -> tf.Tensor:
         """Group index in `[0, num_groups)`; a user without a group joins the first."""
-        return tf.maximum(self.encode_values(self.spec.group, values) - 1, 0)
+        return self.group_of(self.encode_values(self.spec.group, values))
+
+    def group_of(self, ids: tf.Tensor) -> tf.Tensor:
+        """Group index of ids of the group's column, see `encode_group`."""
+        return tf.maximum(ids - 1, 0)
 
     def group_names(self) -> list[str]:
         """A readable name for each group."""

@@ -15,16 +15,19 @@ from data_pipeline.manifest import ShardError
 
 DAY = "_day"
 _ARROW_TYPES = {"string": pa.string(), "int": pa.int64(), "float": pa.float32()}
-_Encode = Callable[[tf.Tensor], tf.Tensor]
+Observe = Callable[[ColumnSpec, np.ndarray], None]
 
 
-def encode_table(table: pa.Table, encoder: Encoder) -> dict[str, np.ndarray]:
+def encode_table(
+    table: pa.Table, encoder: Encoder, observe: Observe | None = None
+) -> dict[str, np.ndarray]:
     """Encodes raw rows.
 
     Args:
       table: `_row`, the columns of `spec.encoded_columns`, user, label, weight and satisfaction
         columns by name; a null is a missing value.
       encoder: of the data set.
+      observe: called with each encoded column and its ids or numbers.
 
     Returns:
       name of each feature of a shard -> `[rows]`, for lists `[rows, max_length]`.
@@ -33,17 +36,20 @@ def encode_table(table: pa.Table, encoder: Encoder) -> dict[str, np.ndarray]:
       ShardError: a column is missing, a label is not 0 or 1, or a weight is not a number >= 0.
     """
     spec = encoder.spec
-    arrays: dict[str, np.ndarray] = {}
-    for column in spec.model_columns:
-        encode = _encode_list if column.is_list else _encode_scalar
-        values = _raw(table, column.name, column)
-        arrays[column.name] = encode(column, values, _encoding(encoder, column))
+    encoded: dict[str, np.ndarray] = {}
+    for column in spec.encoded_columns:
+        if column.name not in encoded:
+            values = _raw(table, column.name, column)
+            encode = _encode_list if column.is_list else _encode_scalar
+            encoded[column.name] = encode(column, values, encoder)
+            if observe is not None:
+                observe(column, encoded[column.name])
+    arrays = {column.name: encoded[column.name] for column in spec.model_columns}
     arrays[LABEL] = _label(table, spec.label.name)
     arrays[WEIGHT] = _weight(table, spec.weight)
     arrays[GROUP] = np.zeros(table.num_rows, np.int32)
     if spec.group is not None:
-        values = _raw(table, spec.group.name, spec.group)
-        arrays[GROUP] = _encode_scalar(spec.group, values, encoder.encode_group)
+        arrays[GROUP] = encoder.group_of(encoded[spec.group.name]).numpy()
     users = _raw(table, spec.user.name, spec.user)
     arrays[USER] = _by_distinct_value(users, fingerprint)
     arrays[ROW] = _column(table, ROW).to_numpy()
@@ -58,29 +64,27 @@ def fingerprint(users: tf.Tensor) -> tf.Tensor:
     return tf.strings.to_hash_bucket_fast(canonical(users), 2**63 - 1)
 
 
-def _encoding(encoder: Encoder, column: ColumnSpec) -> _Encode:
-    return lambda values: encoder.encode_values(column, values)
+def _encode_scalar(column: ColumnSpec, values: pa.Array, encoder: Encoder) -> np.ndarray:
+    def encode(raw: tf.Tensor) -> tf.Tensor:
+        return encoder.encode_values(column, raw)
+
+    owner = encoder.spec.owner(column)
+    # Numbers are looked up sooner than they are told apart; strings, and what hashes them, are not.
+    if column.type == "string" or owner.encoding == "hash" or owner.num_oov > 1:
+        return _by_distinct_value(values, encode)
+    return encode(tf.constant(values.to_numpy())).numpy()
 
 
-def _encode_scalar(column: ColumnSpec, values: pa.Array, encode: _Encode) -> np.ndarray:
-    if column.type == "float":
-        return encode(tf.constant(values.to_numpy())).numpy()
-    return _by_distinct_value(values, encode)
-
-
-def _encode_list(column: ColumnSpec, values: pa.Array, encode: _Encode) -> np.ndarray:
+def _encode_list(column: ColumnSpec, values: pa.Array, encoder: Encoder) -> np.ndarray:
     # `flatten` leaves out what a null list or a slice hides.
     elements = values.flatten().fill_null(missing_value(column))
-    if column.type == "float":
-        ids = encode(tf.constant(elements.to_numpy())).numpy()
-    else:
-        ids = _by_distinct_value(elements, encode)
+    ids = _encode_scalar(column, elements, encoder)
     lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
     ragged = tf.RaggedTensor.from_row_lengths(ids, lengths.astype(np.int64), validate=False)
     return shorten(column, ragged).to_tensor(0, shape=[None, column.max_length]).numpy()
 
 
-def _by_distinct_value(values: pa.Array, encode: _Encode) -> np.ndarray:
+def _by_distinct_value(values: pa.Array, encode: Callable[[tf.Tensor], tf.Tensor]) -> np.ndarray:
     """Encodes each distinct value once: hashing and looking up strings is the slow part."""
     encoded = values.dictionary_encode()
     distinct = encoded.dictionary.to_numpy(zero_copy_only=False)

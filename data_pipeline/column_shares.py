@@ -6,17 +6,15 @@ same rows, in whatever order and by however many threads.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 
 from clsd_tf.features import ClickLogSpec, ColumnSpec
+from data_pipeline.exact_moments import moments
 
 Shares = dict[str, dict[str, float]]
-# As in `data_pipeline.statistics`: a sum of integers does not depend on the order of the terms.
-_BITS = 30
 _LARGEST = 3.4e38  # of float32, which is what a model sees
 
 
@@ -41,30 +39,12 @@ def column_shares(
       numbers, `mean` and `deviation` of those present.
     """
     missing = {c.name: _is_missing(rows, c).cast("int64").sum() for c in columns}
-    numbers = {c.name: _number(rows, c) for c in columns if is_number(spec, c)}
-    largest = {_key(name, "largest"): value.abs().max() for name, value in numbers.items()}
-    found = _row(engine, rows.aggregate(_rows=rows.count(), **missing, **largest))
+    found = _row(engine, rows.aggregate(_rows=rows.count(), **missing))
     total = found.pop("_rows")
     shares: Shares = {c.name: {"missing": found[c.name] / total} for c in columns}
-    units = {
-        name: 2.0 ** (math.frexp(size)[1] - _BITS)
-        for name in numbers
-        if (size := found[_key(name, "largest")])
-    }
-    sums = {}
-    for name, unit in units.items():
-        whole = (numbers[name] / unit).round().cast("int64")
-        for power, value in (("first", whole), ("second", whole * whole)):
-            sums[_key(name, power)] = value.cast("decimal(38, 0)").sum().cast("string")
-    found_sums = _row(engine, rows.aggregate(**sums)) if sums else {}
-    for name in numbers:
-        count = total - found[name]
-        mean = deviation = 0.0  # of no values, or of zeros
-        if name in units:
-            first, second = (int(found_sums[_key(name, power)]) for power in ("first", "second"))
-            mean = first / count * units[name]
-            deviation = math.sqrt(count * second - first * first) / count * units[name]
-        shares[name] |= {"mean": mean, "deviation": deviation}
+    numbers = {c.name: _number(rows, c) for c in columns if is_number(spec, c)}
+    for name, described in moments(rows, numbers).items():
+        shares[name] |= described._asdict()
     return shares
 
 
@@ -100,11 +80,6 @@ def _is_missing(rows: ir.Table, column: ColumnSpec) -> ir.BooleanValue:
 
 def _number(rows: ir.Table, column: ColumnSpec) -> ir.FloatingValue:
     return rows[column.name].cast("float64").clip(-_LARGEST, _LARGEST)
-
-
-def _key(name: str, what: str) -> str:
-    """A name that no column of a log has: none begins with `_`."""
-    return f"_{what}_{name}"
 
 
 def _row(engine: Backend, table: ir.Table) -> dict[str, int | float | str | None]:

@@ -16,16 +16,25 @@ def column_values(rows: ir.Table, column: ColumnSpec) -> ir.Table:
 
     A missing value that the column has a default for counts as that default.
     """
-    values = rows[column.name]
-    if column.is_list:
-        length = column.max_length
-        values = (values[:length] if column.keep == "first" else values[-length:]).unnest()
+    if not column.is_list:
+        return rows.select(rows[SPLIT], value=present_value(rows, column)).drop_null("value")
+    values, length = rows[column.name], column.max_length
+    values = (values[:length] if column.keep == "first" else values[-length:]).unnest()
     values = rows.select(rows[SPLIT], value=values)
+    return values.mutate(value=_filled(values.value, column)).drop_null("value")
+
+
+def present_value(rows: ir.Table, column: ColumnSpec) -> ir.Value:
+    """A column's value, or its default; NULL where there is neither. Not of lists."""
+    return _filled(rows[column.name], column)
+
+
+def _filled(value: ir.Value, column: ColumnSpec) -> ir.Value:
     default = column.default
     # A default that means "missing" itself, such as "", fills nothing; NaN does not equal itself.
     if default is not None and default == default and default != missing_value(column):
-        values = values.mutate(value=values.value.fill_null(default))
-    return values.drop_null("value")
+        return value.fill_null(default)
+    return value
 
 
 def as_float32(values: ir.NumericValue, column: ColumnSpec) -> ir.FloatingValue:

@@ -8,6 +8,7 @@ define; none of them depends on labels.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import pathlib
 
@@ -19,6 +20,7 @@ from clsd_tf.encoding import Encoder
 from clsd_tf.features import ClickLogSpec
 from data_pipeline.activity import add_activity
 from data_pipeline.column_shares import column_shares
+from data_pipeline.engines import keep_table
 from data_pipeline.groups import add_group
 from data_pipeline.history import click_histories
 from data_pipeline.kept_tables import keep_tables
@@ -26,12 +28,13 @@ from data_pipeline.manifest import Layout, ShardInfo
 from data_pipeline.noise import plant_noise, planted_shares, write_truth
 from data_pipeline.noise_base import NoiseError, NoiseKind, NoisyLog
 from data_pipeline.noise_kinds import GroupNoise, group_rates, parse_noise
+from data_pipeline.oov_rates import OovRates
 from data_pipeline.progress import progress, steps
 from data_pipeline.shards import BLOCK_ROWS, write_split
 from data_pipeline.split_batches import split_batches
 from data_pipeline.splits import SPLIT, SPLITS, add_split, split_sizes
 from data_pipeline.statistics import learn_tables
-from data_pipeline.summary import click_rates, distinct_ids, history_lengths, oov_rates
+from data_pipeline.summary import click_rates, distinct_ids, history_lengths
 
 _ROWS_PER_SHARD = 100_000
 _MAX_SHARDS = 1024
@@ -119,6 +122,7 @@ def write_data_set(
     spec: ClickLogSpec,
     directory: pathlib.Path,
     options: WriteOptions,
+    threads: int | None = None,
 ) -> WrittenData:
     """Writes encoding, shards and, if noise is planted, its truth into `directory`.
 
@@ -128,6 +132,7 @@ def write_data_set(
       spec: of the log.
       directory: an existing one.
       options: how.
+      threads: that encode rows; None: all processors.
 
     Raises:
       SplitError: there is nothing to train on.
@@ -135,21 +140,23 @@ def write_data_set(
     """
     with steps() as begin:
         begin("Splits and groups")
-        rows = engine.create_table("divided_rows", add_activity(add_split(impressions, spec), spec))
+        rows = add_split(impressions, spec)
+        if spec.activity is not None or spec.split.by == "user":  # dear to find out anew
+            rows = keep_table(engine, "divided_rows", add_activity(rows, spec))
         sizes = split_sizes(rows)
         begin("Vocabularies, boundaries and moments")
         if options.encoding_from is None:
             learned = learn_tables(engine, rows, spec, directory)
         else:
             source, grow = options.encoding_from, options.grow_vocabulary
-            learned = keep_tables(engine, rows, spec, source, directory, grow=grow)
+            learned = keep_tables(rows, spec, source, directory, grow=grow)
         encoder = Encoder(spec, learned.encoding, directory)
         rows = add_group(engine, rows, encoder)
         noise = None
         if (kind := options.planted) is not None:
             begin("Planted noise")
             log = NoisyLog(engine, spec, encoder.group_names(), options.noise_seed)
-            rows = engine.create_table("noisy_rows", plant_noise(log, rows, kind))
+            rows = keep_table(engine, "noisy_rows", plant_noise(log, rows, kind))
             write_truth(engine, rows, directory)
             noise = _told(kind, log, rows)
         histories = None
@@ -160,7 +167,6 @@ def write_data_set(
         statistics = {
             **distinct_ids(rows, spec),
             **click_rates(rows, spec, encoder),
-            "oov_rates": oov_rates(rows, histories, spec, learned),
             "columns": column_shares(
                 engine,
                 rows.filter(rows[SPLIT] == "train"),
@@ -174,6 +180,7 @@ def write_data_set(
             statistics["history_lengths"] = history_lengths(rows, histories, spec)
 
     shards: list[ShardInfo] = []
+    oov = OovRates(spec)
     for split in SPLITS:
         if not sizes[split]:
             logging.warning("The split '%s' is empty.", split)
@@ -188,7 +195,10 @@ def write_data_set(
                 layout=options.layout,
                 block_rows=options.block_rows,
                 progress=advance,
+                observe=functools.partial(oov.add, split),
+                threads=threads,
             )
+    statistics["oov_rates"] = oov.rates()
     return WrittenData({s: sizes[s] for s in SPLITS}, tuple(shards), noise, statistics)
 
 

@@ -86,7 +86,8 @@ def keep_table(engine: BaseBackend, name: str, rows: ir.Table) -> ir.Table:
         return engine.create_table(name, rows, overwrite=True)
     # Dropping by Ibis is broken with recent releases of its SQL writer.
     engine.raw_sql(f'DROP TABLE IF EXISTS "{name}"')
-    return engine.create_table(name, rows)
+    # Temporary tables are not compressed, which would cost more than to write them.
+    return engine.create_table(name, rows, temp=True)
 
 
 def is_spark(engine: BaseBackend) -> bool:

@@ -12,6 +12,7 @@ import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 
 from clsd_tf.features import ROW, ClickLogSpec
+from data_pipeline.engines import keep_table
 from data_pipeline.splits import HISTORY, SPLIT
 
 _TABLE = "click_histories"
@@ -52,6 +53,6 @@ def click_histories(engine: BaseBackend, rows: ir.Table, spec: ClickLogSpec) -> 
     seen = rows.mutate(number=rows.click.sum().over(earlier).cast("int64"))
     seen = seen.filter((seen[SPLIT] != HISTORY) & (seen.number > 0)).select(ROW, "user", "number")
     joined = seen.join(lists, ["user", "number"])
-    return engine.create_table(
-        _TABLE, joined.select(joined[ROW], joined["items"].name(spec.history.name))
+    return keep_table(
+        engine, _TABLE, joined.select(joined[ROW], joined["items"].name(spec.history.name))
     )

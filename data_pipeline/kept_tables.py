@@ -11,7 +11,6 @@ import shutil
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
-from ibis.backends import BaseBackend
 
 from clsd_tf.compatibility import check_same_columns
 from clsd_tf.encoding import EncodingTables, vocabulary_path
@@ -35,7 +34,6 @@ def check_source(spec: ClickLogSpec, source: str | pathlib.Path) -> None:
 
 
 def keep_tables(
-    engine: BaseBackend,
     rows: ir.Table,
     spec: ClickLogSpec,
     source: str | pathlib.Path,
@@ -46,7 +44,6 @@ def keep_tables(
     """Copies `encoding.json` and vocabularies of `source`.
 
     Args:
-      engine: where vocabularies are stored as tables, as `learn_tables` does.
       rows: of the later log, with `_split` and the encoded columns.
       spec: of the later log.
       source: the earlier data set.
@@ -54,23 +51,19 @@ def keep_tables(
       grow: whether new tokens of training rows are appended, by `min_count` and `max_size` as when
         a vocabulary is learned. Never to the group's: a model has as many groups as it began with.
     """
-    learned = LearnedTables(EncodingTables.load(source), {}, {})
+    learned = LearnedTables(EncodingTables.load(source))
     group = spec.owner(spec.group).name if spec.group else None
     for name in learned.encoding.vocabulary_sizes:
         path = vocabulary_path(directory, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(vocabulary_path(source, name), path)
-        column = spec.column(name)
-        tokens = path.read_text(encoding="utf-8").split("\n")[:-1]
         if grow and name != group:
-            added = _new_tokens(rows, column, tokens, learned)
+            tokens = path.read_text(encoding="utf-8").split("\n")[:-1]
+            added = _new_tokens(rows, spec.column(name), tokens, learned)
             with path.open("a", encoding="utf-8", newline="\n") as file:
                 file.writelines(f"{token}\n" for token in added)
-            tokens += added
-            learned.encoding.vocabulary_sizes[name] = len(tokens)
+            learned.encoding.vocabulary_sizes[name] += len(added)
             learned.new_tokens[name] = len(added)
-        table = ibis.memtable(pa.table({"token": _typed(tokens, column)}))
-        learned.vocabularies[name] = engine.create_table(f"vocabulary_{name}", table)
     learned.encoding.save(directory)
     return learned
 

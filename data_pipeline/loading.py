@@ -120,14 +120,17 @@ def load_impressions(
     days = of_days(spec, rows, first_day, last_day)
     left_out = 0 if days is rows else shown - _count(into, days)
     rows, duplicates = drop_duplicates(into, spec, days, f"{_RAW}duplicates")
+    places = (FILE, NUMBER, PLACE)
+    order = ibis.row_number().over(order_by=[rows[c] for c in (TIME, *places)]).cast("int64")
+    # Places are put in order, and not whole rows.
+    numbers = rows.select(*places, **{ROW: order})
     for name, log_key in table_keys(spec):
         begin(f"Joining side table '{name}'")
         rows = loader.join(spec, files.directory, name, log_key, rows)
 
     begin("Ordering impressions")
-    order = ibis.row_number().over(order_by=[rows[c] for c in (TIME, FILE, NUMBER, PLACE)])
     columns = [c.name for c in spec.source_columns if c.role != "ignore"]
-    rows = rows.select(TIME, DAY, *columns, **{ROW: order.cast("int64")})
+    rows = rows.inner_join(numbers, places).select(TIME, DAY, *columns, ROW)
     impressions = keep_table(into, "impressions", rows)
     counts = Counts(
         rows_read=loader.rows_read,

@@ -115,7 +115,9 @@ def prepare(
                     progress=begin,
                     into=engine,
                 )
-            written = write_data_set(engine, loaded.impressions, log, directory, write)
+            written = write_data_set(
+                engine, loaded.impressions, log, directory, write, threads=read.threads
+            )
         (directory / "spec.toml").write_text(text, encoding="utf-8")
         write_schema(log, directory)
         statistics = {

@@ -20,7 +20,7 @@ from clsd_tf.parsing import serving_columns
 from clsd_tf.requests import mask_name
 from data_pipeline.activity import add_activity
 from data_pipeline.data_set import WriteOptions
-from data_pipeline.engines import open_engine
+from data_pipeline.engines import keep_table, open_engine
 from data_pipeline.groups import add_group
 from data_pipeline.history import click_histories
 from data_pipeline.loading import load_impressions
@@ -67,10 +67,10 @@ def raw_batches(
                 last_day=read["last_day"],
             )
             rows = add_activity(add_split(loaded.impressions, spec), spec)
-            rows = add_group(engine, engine.create_table("divided_rows", rows), encoder)
+            rows = add_group(engine, keep_table(engine, "divided_rows", rows), encoder)
             if (kind := write.planted) is not None:  # planted clicks are in the histories
                 log = NoisyLog(engine, spec, encoder.group_names(), write.noise_seed)
-                rows = engine.create_table("noisy_rows", plant_noise(log, rows, kind))
+                rows = keep_table(engine, "noisy_rows", plant_noise(log, rows, kind))
             histories = None if spec.history is None else click_histories(engine, rows, spec)
             yield split_batches(engine, rows, histories, spec, split, write.seed)
         finally:

@@ -7,6 +7,8 @@ user, item and timestamp under their column names, and `_day`.
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import hashlib
 import os
 import pathlib
@@ -18,7 +20,7 @@ import tensorflow as tf
 
 from clsd_tf.encoding import Encoder
 from clsd_tf.features import ROW, ClickLogSpec
-from data_pipeline.arrow_encoding import DAY, encode_table
+from data_pipeline.arrow_encoding import DAY, Observe, encode_table
 from data_pipeline.manifest import Layout, ShardError, ShardInfo
 from data_pipeline.shard_format import Serializer, shard_features
 
@@ -26,6 +28,7 @@ BLOCK_ROWS = 1024
 # Rows encoded at a time: enough to hide the cost of a TensorFlow call, small enough for the cache.
 _CHUNK_BLOCKS = 32
 _KEYS = "keys"
+_Encoded = tuple[pa.Table, list[bytes]]  # rows, and the records that hold them
 
 
 def write_split(
@@ -39,6 +42,8 @@ def write_split(
     layout: Layout = "columnar",
     block_rows: int = BLOCK_ROWS,
     progress: Callable[[int], None] | None = None,
+    observe: Observe | None = None,
+    threads: int | None = None,
 ) -> list[ShardInfo]:
     """Writes the rows of one split in the given order, in contiguous runs of nearly equal length.
 
@@ -53,6 +58,8 @@ def write_split(
       layout: see `data_pipeline.shard_format`.
       block_rows: rows in a columnar record.
       progress: called with the number of rows that were added.
+      observe: see `encode_table`; called from several threads.
+      threads: that encode rows; None: all processors. Files do not depend on it.
 
     Returns:
       One entry a shard, in order; none if there are no rows.
@@ -66,27 +73,49 @@ def write_split(
             f"num_shards={num_shards}, block_rows={block_rows}, rows={rows}."
         )
     serializer = Serializer(shard_features(encoder.spec), layout, block_rows)
+
+    def encode(chunk: pa.Table) -> tuple[pa.Table, list[bytes]]:
+        return chunk, list(serializer(encode_table(chunk, encoder, observe)))
+
+    threads = threads or os.cpu_count() or 1
     stream = _RowStream(batch for batch in batches if batch.num_rows)
     num_shards = min(num_shards, rows)
     written = []
-    for index in range(num_shards):
-        stem = f"{split}-{index:05d}-of-{num_shards:05d}"
-        length = (index + 1) * rows // num_shards - index * rows // num_shards
-        chunks = stream.take(length, block_rows * _CHUNK_BLOCKS)
-        path = pathlib.Path(directory) / f"{stem}.tfrecord"
-        written.append(_write_shard(chunks, path, split, encoder, serializer, progress))
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        for index in range(num_shards):
+            stem = f"{split}-{index:05d}-of-{num_shards:05d}"
+            length = (index + 1) * rows // num_shards - index * rows // num_shards
+            chunks = stream.take(length, block_rows * _CHUNK_BLOCKS)
+            encoded = _in_order(pool, encode, chunks, ahead=threads)
+            path = pathlib.Path(directory) / f"{stem}.tfrecord"
+            written.append(_write_shard(encoded, path, split, encoder.spec, progress))
     found = sum(shard.rows for shard in written) + stream.remaining()
     if found != rows:
         raise ShardError(f"Split '{split}' was announced with {rows} rows. Received: {found}.")
     return written
 
 
+def _in_order(
+    pool: concurrent.futures.Executor,
+    function: Callable[[pa.Table], _Encoded],
+    chunks: Iterable[pa.Table],
+    ahead: int,
+) -> Iterator[_Encoded]:
+    """Yields the results of chunks in their order, of which at most `ahead` are at work."""
+    at_work: collections.deque[concurrent.futures.Future[_Encoded]] = collections.deque()
+    for chunk in chunks:
+        at_work.append(pool.submit(function, chunk))
+        if len(at_work) > ahead:
+            yield at_work.popleft().result()
+    while at_work:
+        yield at_work.popleft().result()
+
+
 def _write_shard(
-    chunks: Iterator[pa.Table],
+    encoded: Iterable[_Encoded],
     path: pathlib.Path,
     split: str,
-    encoder: Encoder,
-    serializer: Serializer,
+    spec: ClickLogSpec,
     progress: Callable[[int], None] | None,
 ) -> ShardInfo:
     """Writes a shard and its keys beside their places and renames both when they are whole."""
@@ -94,13 +123,13 @@ def _write_shard(
     keys.parent.mkdir(parents=True, exist_ok=True)
     shard_beside, keys_beside = (p.with_name(p.name + ".tmp") for p in (path, keys))
     rows = 0
-    schema = _keys_schema(encoder.spec)
+    schema = _keys_schema(spec)
     with (
         tf.io.TFRecordWriter(str(shard_beside)) as shard_writer,
         pq.ParquetWriter(keys_beside, schema) as keys_writer,
     ):
-        for chunk in chunks:
-            for record in serializer(encode_table(chunk, encoder)):
+        for chunk, records in encoded:
+            for record in records:
                 shard_writer.write(record)
             keys_writer.write_table(chunk.select(schema.names).cast(schema))
             rows += chunk.num_rows

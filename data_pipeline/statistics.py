@@ -8,7 +8,6 @@ those of the owner's column.
 from __future__ import annotations
 
 import dataclasses
-import math
 import pathlib
 
 import ibis
@@ -17,12 +16,11 @@ from ibis.backends import BaseBackend
 
 from clsd_tf.encoding import EncodingTables, vocabulary_path
 from clsd_tf.features import ClickLogSpec, ColumnSpec
-from data_pipeline.column_values import as_float32, column_values
+from data_pipeline.column_values import as_float32, column_values, present_value
+from data_pipeline.exact_moments import moments
 from data_pipeline.splits import SPLIT
 from data_pipeline.streaming import record_batches
 
-# Values are rounded to this share of the largest one before they are added, as integers.
-_MOMENT_BITS = 30
 _LINE_BREAKS = ("\n", "\r")
 BY_COUNT = (ibis.desc("count"), "token")
 
@@ -33,14 +31,12 @@ class LearnedTables:
 
     Attributes:
       encoding: as saved in `encoding.json`.
-      vocabularies: column -> stored table with the column `token`.
       tokens_with_line_breaks: column -> tokens left out because a line of a file cannot hold them.
       new_tokens: column -> tokens by which the vocabulary of an earlier data set has grown.
     """
 
     encoding: EncodingTables
-    vocabularies: dict[str, ir.Table]
-    tokens_with_line_breaks: dict[str, int]
+    tokens_with_line_breaks: dict[str, int] = dataclasses.field(default_factory=dict)
     new_tokens: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
@@ -56,7 +52,7 @@ def learn_tables(
       directory: of the data set.
     """
     train = rows.filter(rows[SPLIT] == "train")
-    learned = LearnedTables(EncodingTables(), {}, {})
+    learned = LearnedTables(EncodingTables())
     owners = {column.name: column for column in map(spec.owner, spec.encoded_columns)}
     for name, column in owners.items():
         values = column_values(train, column)
@@ -64,8 +60,9 @@ def learn_tables(
             _learn_vocabulary(engine, values, column, directory, learned)
         elif column.quantiles is not None:
             learned.encoding.boundaries[name] = quantile_boundaries(values, column)
-        elif column.scaling in ("standard", "log_standard"):
-            learned.encoding.moments[name] = moments(values, column)
+    standardised = [c for c in owners.values() if c.scaling in ("standard", "log_standard")]
+    found = moments(train, {column.name: scaled(train, column) for column in standardised})
+    learned.encoding.moments |= {name: (m.mean, m.deviation) for name, m in found.items()}
     learned.encoding.save(directory)
     return learned
 
@@ -80,17 +77,15 @@ def _learn_vocabulary(
     ordered = frequent_tokens(values, column, learned)
     if column.max_size is not None:
         ordered = ordered.limit(column.max_size)
-    vocabulary = engine.create_table(f"vocabulary_{column.name}", ordered)
     path = vocabulary_path(directory, column.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     size = 0
-    in_order = vocabulary.order_by(list(BY_COUNT)).select("token")
+    in_order = ordered.order_by(list(BY_COUNT)).select("token")
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for batch in record_batches(engine, in_order):
             file.writelines(f"{token}\n" for token in batch.column(0).to_pylist())
             size += batch.num_rows
     learned.encoding.vocabulary_sizes[column.name] = size
-    learned.vocabularies[column.name] = vocabulary
 
 
 def frequent_tokens(values: ir.Table, column: ColumnSpec, learned: LearnedTables) -> ir.Table:
@@ -129,28 +124,9 @@ def quantile_boundaries(values: ir.Table, column: ColumnSpec) -> list[float]:
     return found.to_pyarrow()["value"].to_pylist()
 
 
-def moments(values: ir.Table, column: ColumnSpec) -> tuple[float, float]:
-    """Mean and (population) standard deviation of `value` after log scaling; 0, 0 of no values.
-
-    A sum of floats depends on the order in which threads add, a sum of integers does not: values
-    are written as multiples of a power of two, fine enough that nothing is lost that matters.
-    """
-    scaled = as_float32(values.value, column).cast("float64")
+def scaled(rows: ir.Table, column: ColumnSpec) -> ir.FloatingValue:
+    """What is standardised: values as float64, after log scaling; NULL where there is none."""
+    value = as_float32(present_value(rows, column), column).cast("float64")
     if column.scaling == "log_standard":
-        scaled = scaled.sign() * (scaled.abs() + 1).ln()
-    scaled = values.select(value=scaled)
-    largest = scaled.value.abs().max().to_pyarrow().as_py()
-    if not largest:  # no values, or only zeros
-        return 0.0, 0.0
-    unit = 2.0 ** (math.frexp(largest)[1] - _MOMENT_BITS)
-    units = (scaled.value / unit).round().cast("int64")
-    exact = "decimal(38, 0)"
-    sums = scaled.aggregate(
-        count=scaled.count(),
-        first=units.cast(exact).sum().cast("string"),
-        second=(units * units).cast(exact).sum().cast("string"),
-    )
-    row = sums.to_pyarrow().to_pylist()[0]
-    count, first, second = (int(row[name]) for name in ("count", "first", "second"))
-    variance = (count * second - first * first) / (count * count)
-    return first / count * unit, math.sqrt(variance) * unit
+        value = value.sign() * (value.abs() + 1).ln()
+    return value

@@ -7,11 +7,9 @@ from typing import TypeVar
 import ibis.expr.types as ir
 
 from clsd_tf.encoding import Encoder
-from clsd_tf.features import GROUP, ROW, ClickLogSpec, ColumnSpec
+from clsd_tf.features import GROUP, ROW, ClickLogSpec
 from data_pipeline.arrow_encoding import DAY
-from data_pipeline.column_values import column_values
 from data_pipeline.splits import HISTORY, SPLIT, SPLITS
-from data_pipeline.statistics import LearnedTables
 
 _Counts = dict[str, int | float]
 _Value = TypeVar("_Value")
@@ -50,44 +48,6 @@ def _clicks(rows: ir.Table, spec: ClickLogSpec, *by: str) -> dict[tuple, _Counts
         }
         for row in counted.order_by(by).to_pyarrow().to_pylist()
     }
-
-
-def oov_rates(
-    rows: ir.Table, histories: ir.Table | None, spec: ClickLogSpec, learned: LearnedTables
-) -> dict[str, dict[str, float]]:
-    """Column -> split -> share of its present values that are out of vocabulary.
-
-    Of columns with a vocabulary or a number of values; a split without a value is left out.
-    """
-    rows = rows.filter(rows[SPLIT] != HISTORY)
-    rates = {}
-    for column in spec.encoded_columns:
-        source = rows
-        if histories is not None and column.name == spec.history.name:
-            source = rows.select(ROW, SPLIT).join(histories, ROW)
-        known = _known(source, column, spec, learned)
-        if known is not None:
-            shares = known.group_by(SPLIT).agg(rate=1 - known.known.mean())
-            by_split = {row[SPLIT]: row["rate"] for row in shares.to_pyarrow().to_pylist()}
-            rates[column.name] = _in_order(by_split)
-    return rates
-
-
-def _known(
-    rows: ir.Table, column: ColumnSpec, spec: ClickLogSpec, learned: LearnedTables
-) -> ir.Table | None:
-    """`_split` and `known`, 1 or 0, of each present value; None where all values are known."""
-    owner = spec.owner(column)
-    if owner.encoding == "vocabulary":
-        values = column_values(rows, column)
-        tokens = learned.vocabularies[owner.name].select("token")
-        joined = values.left_join(tokens, values.value == tokens.token)
-        return joined.select(joined[SPLIT], known=joined.token.notnull().cast("int64"))
-    if owner.encoding == "identity":
-        values = column_values(rows, column)
-        known = (values.value >= 0) & (values.value < owner.num_values)
-        return values.select(SPLIT, known=known.cast("int64"))
-    return None
 
 
 def history_lengths(

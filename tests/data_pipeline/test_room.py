@@ -43,11 +43,12 @@ def fill(place: pathlib.Path, text: str, **options: bool) -> None:
 
 class TestFullDisk:
     def test_the_engine_says_so_and_leaves_nothing(self, tmp_path):
-        path = write_csv(tmp_path / "log.csv", [row(i, item_id="x" * 500) for i in range(3000)])
+        path = write_csv(tmp_path / "log.csv", [row(i, item_id="x" * 500) for i in range(60_000)])
+        options = ReadOptions(threads=1, memory_limit="40MB")  # less than the rows take
         with (
             files_of_at_most(300_000),
             pytest.raises(EngineError) as error,
-            _engines(tmp_path / "engine", ReadOptions(threads=1)) as (engine, _),
+            _engines(tmp_path / "engine", options) as (engine, _),
         ):
             load_impressions(engine, make_spec(), path, tmp_path / "out")
         assert "The engine lacks room" in sentence(error.value)
