@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 from absl import logging
@@ -34,16 +34,22 @@ def lost_processes(cluster: Cluster) -> Iterator[None]:
     try:
         yield
     except _LOST as error:
-        message = _of_servers if cluster.strategy == "parameter_server" else _of_workers
-        told = message(cluster, type(error).__name__)
+        told = describe_loss(cluster, type(error).__name__)
         if cluster.addresses and not logging.level_debug():
             _hide_native_errors()
         raise RuntimeError(told) from error
 
 
-def _of_workers(cluster: Cluster, error: str) -> str:
+def describe_loss(cluster: Cluster, error: str) -> str:
+    """What happened, and what to do.
+
+    Args:
+      cluster: of this process.
+      error: name of what TensorFlow raised.
+    """
+    if cluster.strategy == "parameter_server":
+        return _of_servers(absent(cluster, ("ps",)), error)
     # Who was first cannot be told: all others end as soon as they notice.
-    del cluster
     return (
         f"Another process of the cluster is gone, or does not answer. Received: {error}. Expected: "
         "all of its processes. Start every one again with the same command: the run goes on from "
@@ -51,9 +57,8 @@ def _of_workers(cluster: Cluster, error: str) -> str:
     )
 
 
-def _of_servers(cluster: Cluster, error: str) -> str:
-    """The same where the loss of a worker is none: it is a server's, and of what it held."""
-    gone = absent(cluster, ("ps",))
+def _of_servers(gone: Sequence[str], error: str) -> str:
+    """The loss of a worker is none to a chief: what it has lost is a server, and what it held."""
     received = f"nothing from {', '.join(gone)}" if gone else "all answer, one without its memory"
     start = "it again, and this chief" if gone else "this chief again"
     return (

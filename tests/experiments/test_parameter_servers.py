@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 
@@ -15,6 +16,7 @@ from clsd_tf.features import TEACHER_LOGIT
 from data_pipeline.reader import make_dataset, steps_per_epoch
 from experiments.cluster import Cluster
 from experiments.learning_curve import FILE as CURVE
+from experiments.lost_processes import describe_loss
 from experiments.models import load_model
 from experiments.presence import wait_for
 from experiments.runs import Run
@@ -125,5 +127,11 @@ def test_who_does_not_answer_is_named():
         here, gone = (f"localhost:{s.getsockname()[1]}" for s in (there, silent))
         cluster = Cluster("parameter_server", {"worker": (here,), "ps": (here, gone)})
         wait_for(cluster, ("worker",), 0.0)
+        told = describe_loss(cluster, "UnavailableError")
+        assert f"nothing from ps 1 ({gone}) (UnavailableError)" in told
+        answering = dataclasses.replace(cluster, addresses={"ps": (here,)})
+        told = describe_loss(answering, "AbortedError")  # it was started anew in the meantime
+        assert "one without its memory (AbortedError)" in told
+        assert "Start this chief again" in told
         with pytest.raises(RuntimeError, match=rf"nothing from ps 1 \({gone}\) in 0.3 seconds"):
             wait_for(cluster, ("worker", "ps"), 0.3)
