@@ -103,29 +103,29 @@ class Workers:
         Callbacks are called after every `batches_at_once` batches, as by Keras where a step of the
         host stands for several of the device.
         """
-        callbacks = keras.callbacks.CallbackList(
+        called = keras.callbacks.CallbackList(
             [*callbacks, FirstPass(self._model.progressive)], model=self._model
         )
-        callbacks.on_train_begin()
+        called.on_train_begin()
         for epoch in range(initial_epoch, epochs):
-            callbacks.on_epoch_begin(epoch)
+            called.on_epoch_begin(epoch)
             self._model.reset_metrics()
             batches, done, logs = iter(rows), 0, {}
             train = self._step("train_step", rows)
             while done < steps_per_epoch:
-                callbacks.on_train_batch_begin(done)
+                called.on_train_batch_begin(done)
                 count = min(batches_at_once, steps_per_epoch - done)
                 logs = self._run(train, batches, count)
                 done += count
-                callbacks.on_train_batch_end(done - 1, logs)
+                called.on_train_batch_end(done - 1, logs)
             if validation_data is not None:
                 test = self._step("test_step", validation_data)
                 with self._model.counted_clicks_kept():
                     self._model.reset_metrics()
                     judged = self._run(test, iter(validation_data), validation_steps)
                 logs |= {f"val_{name}": value for name, value in judged.items()}
-            callbacks.on_epoch_end(epoch, logs)
-        callbacks.on_train_end()
+            called.on_epoch_end(epoch, logs)
+        called.on_train_end()
 
     def _step(self, name: str, rows: tf.data.Dataset) -> Callable:
         """A step of the model as a graph, traced once for batches of any size."""

@@ -10,13 +10,14 @@ import contextlib
 import dataclasses
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Unpack
 
 import tensorflow as tf
 
 from clsd_tf import ClickConfidenceModel
 from clsd_tf.distributed import from_chief, is_in_charge
-from data_pipeline.global_batches import replica_batches
+from data_pipeline.global_batches import DatasetOptions, replica_batches
 from experiments.cluster import Cluster
 from experiments.parameter_servers import Workers, connect
 
@@ -87,7 +88,7 @@ class Distribution:
         *,
         num_shares: int = 1,
         checked: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda rows: rows,
-        **options: object,
+        **options: Unpack[DatasetOptions],
     ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
         """What the replicas of this process read, for `fit` with a number of steps.
 
@@ -98,12 +99,21 @@ class Distribution:
           num_shares: that the rows are divided into; of a split that is not trained on it may be
             the number of replicas.
           checked: looks at the rows and returns them.
-          **options: of `data_pipeline.reader.make_dataset`.
+          **options: see `DatasetOptions`.
         """
 
-        def read(**replicas: object) -> tf.data.Dataset:
-            shares = {"num_shares": num_shares, **replicas}
-            return checked(replica_batches(directory, split, batch_size, **shares, **options))
+        def read(num_replicas: int = 1, replicas: Sequence[int] = (0,)) -> tf.data.Dataset:
+            return checked(
+                replica_batches(
+                    directory,
+                    split,
+                    batch_size,
+                    num_shares=num_shares,
+                    num_replicas=num_replicas,
+                    replicas=replicas,
+                    **options,
+                )
+            )
 
         if not self.reads_shares:
             return read()

@@ -217,16 +217,16 @@ def _train(run: Run, config: TrainConfig, cluster: Cluster) -> None:
             tpu=_TPU.value,
             deterministic=_DETERMINISTIC.value,
         )
-        metrics = train_run(
+        phases = train_run(
             run,
             config,
             checkpoint_steps=_CHECKPOINT_STEPS.value,
             distribution=distribution,
             details=True,
         )
-        metrics["seconds"] = round(time.monotonic() - started, 1)
+        metrics = {**phases, "seconds": round(time.monotonic() - started, 1)}
         if cluster.is_chief:
-            confidence = metrics["student"].get("confidence")
+            confidence = phases["student"].get("confidence")
             if confidence and not is_quiet():
                 print_confidence(confidence)
             write_results(run.results, config=dataclasses.asdict(config), metrics=metrics)
