@@ -6,10 +6,11 @@ A process answers from when it has started its server until it ends, whatever it
 from __future__ import annotations
 
 import socket
+import sys
 import time
 from collections.abc import Sequence
 
-from data_pipeline.progress import waiting
+from data_pipeline.progress import is_quiet, waiting
 from experiments.cluster import Cluster
 
 _POLL_SECONDS = 0.5
@@ -27,20 +28,27 @@ def answers(address: str) -> bool:
 
 
 def absent(cluster: Cluster, tasks: Sequence[str]) -> list[str]:
-    """Those of some tasks that do not answer, such as "ps 1 (host-3:2222)"."""
+    """Those of some tasks that do not answer, such as "ps 1 (host-3:2222)"; not this process."""
     return [
         f"{task} {index} ({address})"
         for task in tasks
         for index, address in enumerate(cluster.addresses.get(task, ()))
-        if not answers(address)
+        if (task, index) != (cluster.task, cluster.index) and not answers(address)
     ]
+
+
+def tell_who_is_missing(cluster: Cluster, tasks: Sequence[str]) -> None:
+    """Says on standard error, once, which processes of some tasks do not answer yet."""
+    missing = absent(cluster, tasks)
+    if missing and not is_quiet():
+        print(f"Waiting for {', '.join(missing)}", file=sys.stderr, flush=True)
 
 
 def wait_for(cluster: Cluster, tasks: Sequence[str], seconds: float) -> None:
     """Waits until all processes of some tasks answer.
 
     Args:
-      cluster: of this process, which is none of them.
+      cluster: of this process.
       tasks: such as "worker".
       seconds: to wait, at most.
 

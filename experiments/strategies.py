@@ -20,6 +20,7 @@ from clsd_tf.distributed import from_chief, is_in_charge
 from data_pipeline.global_batches import DatasetOptions, replica_batches
 from experiments.cluster import Cluster
 from experiments.parameter_servers import Workers, connect
+from experiments.presence import tell_who_is_missing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +159,8 @@ def start(
         tf.get_logger().setLevel("ERROR")
     if deterministic:
         tf.config.experimental.enable_op_determinism()
+    if cluster.strategy == "multi_worker":
+        tell_who_is_missing(cluster, ("chief", "worker"))  # all wait for all, and cannot say so
     strategies = {
         "default": tf.distribute.get_strategy,
         "mirrored": tf.distribute.MirroredStrategy,

@@ -18,7 +18,7 @@ from experiments.cluster import Cluster
 from experiments.learning_curve import FILE as CURVE
 from experiments.lost_processes import describe_loss
 from experiments.models import load_model
-from experiments.presence import wait_for
+from experiments.presence import tell_who_is_missing, wait_for
 from experiments.runs import Run
 from tests.experiments.helpers import scores_of
 
@@ -121,12 +121,17 @@ def test_an_ema_teacher_though_a_server_is_killed(cluster, sharded, tmp_path):
     assert auc_of(together, sharded) > 0.55
 
 
-def test_who_does_not_answer_is_named():
+def test_who_does_not_answer_is_named(capsys):
     with socket.create_server(("localhost", 0)) as there, socket.socket() as silent:
         silent.bind(("localhost", 0))  # and does not listen
         here, gone = (f"localhost:{s.getsockname()[1]}" for s in (there, silent))
         cluster = Cluster("parameter_server", {"worker": (here,), "ps": (here, gone)})
         wait_for(cluster, ("worker",), 0.0)
+        assert not capsys.readouterr().err
+        tell_who_is_missing(cluster, ("worker", "ps"))
+        assert capsys.readouterr().err == f"Waiting for ps 1 ({gone})\n"
+        tell_who_is_missing(dataclasses.replace(cluster, task="ps", index=1), ("ps",))
+        assert not capsys.readouterr().err  # that is this process
         told = describe_loss(cluster, "UnavailableError")
         assert f"nothing from ps 1 ({gone}) (UnavailableError)" in told
         answering = dataclasses.replace(cluster, addresses={"ps": (here,)})
