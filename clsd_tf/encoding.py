@@ -39,6 +39,7 @@ class Encoder(tf.Module):
     def __init__(self, spec: ClickLogSpec, tables: EncodingTables, directory: str | pathlib.Path):
         """`directory` holds the vocabularies (see `vocabulary_path`)."""
         super().__init__(name="encoder")
+        tables.check(spec, directory)
         self.spec = spec
         self.tables = tables
         # An owner need not be encoded itself: histories can list items that are no model input.

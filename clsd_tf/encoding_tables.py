@@ -8,6 +8,10 @@ import os
 import pathlib
 import shutil
 
+import pydantic
+
+from clsd_tf.features import ClickLogSpec
+
 SPEC, _TABLES, _VOCABULARIES = "spec.toml", "encoding.json", "vocab"
 
 
@@ -35,14 +39,31 @@ class EncodingTables:
         """Reads `encoding.json`. Raises ValueError if it is damaged."""
         path = pathlib.Path(directory) / _TABLES
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-            raw["moments"] = {name: tuple(pair) for name, pair in raw["moments"].items()}
-            return cls(**raw)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(
-                f"{path} is damaged, or of another version. Received: {error!r}. Copy the "
-                "directory as a whole, or prepare the log again."
-            ) from error
+            return pydantic.TypeAdapter(cls).validate_json(path.read_bytes())
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise _damaged(path, f"{place}: {first['msg']}" if place else first["msg"]) from error
+
+    def check(self, spec: ClickLogSpec, directory: str | pathlib.Path) -> None:
+        """Raises ValueError unless there is what each column of `spec` needs."""
+        for column in map(spec.owner, spec.encoded_columns):
+            needed = {
+                "vocabulary_sizes": column.encoding == "vocabulary",
+                "boundaries": column.quantiles is not None,
+                "moments": column.scaling in ("standard", "log_standard"),
+            }
+            for table, is_needed in needed.items():
+                if is_needed and column.name not in getattr(self, table):
+                    path = pathlib.Path(directory) / _TABLES
+                    raise _damaged(path, f"no {table} of column '{column.name}'")
+
+
+def _damaged(path: pathlib.Path, received: str) -> ValueError:
+    return ValueError(
+        f"{path} is damaged, or of another version. Received: {received}. Expected: what "
+        "`clsd-prepare` wrote. Copy the directory as a whole, or prepare the log again."
+    )
 
 
 def vocabulary_path(directory: str | pathlib.Path, column: str) -> pathlib.Path:

@@ -14,9 +14,10 @@ import ibis.expr.types as ir
 
 from clsd_tf.features import ClickLogSpec, ColumnSpec
 from data_pipeline.casts import EXPECTED, Cast, cast_column
-from data_pipeline.ingest import FILE, NUMBER, UNREADABLE, RawRows
+from data_pipeline.csv_rows import FILE, NUMBER, REASON, TEXT
+from data_pipeline.ingest import RawRows
 
-REASON = "__reason"
+RAW = "__raw"  # values of a bad row as text, in the order of the raw columns
 TIME = "_time"  # microseconds since the epoch
 SHOWN, CLICKED = "__shown", "__clicked"  # typed lists of a log that is exploded
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
@@ -43,10 +44,10 @@ def check_log(spec: ClickLogSpec, raw: RawRows) -> ir.Table:
     """The rows of the log in the types of the spec.
 
     Returns:
-      FILE, NUMBER, REASON (NULL for a good row), TIME, and the log's columns by their names. Those
-      with role "ignore" are left as they are, except where the split or a side table needs them;
-      those that are missing in the files are left out. With `spec.explode`, SHOWN and CLICKED
-      stand in place of item, label and position.
+      FILE, NUMBER; REASON, TEXT and RAW (NULL for a good row); TIME, and the log's columns by
+      their names. Those with role "ignore" are left as they are, except where the split or a side
+      table needs them; those that are missing in the files are left out. With `spec.explode`,
+      SHOWN and CLICKED stand in place of item, label and position.
     """
     keys = {key for _, key in table_keys(spec)}
     checked = []
@@ -62,7 +63,7 @@ def check_log(spec: ClickLogSpec, raw: RawRows) -> ir.Table:
 
 
 def check_table(raw: RawRows, columns: Sequence[ColumnSpec], key: ColumnSpec) -> ir.Table:
-    """The rows of a side table: FILE, NUMBER, REASON, its key, and its columns by their names."""
+    """The rows of a side table: as those of the log, without TIME, and with its key."""
     checked = [_check(column, raw.table[column.source_name], False) for column in columns]
     checked.append(_check(key, raw.table[key.source_name], True))
     return _with_reasons(raw, checked)
@@ -102,8 +103,17 @@ def _with_reasons(raw: RawRows, checked: Sequence[_Checked]) -> ir.Table:
         is_bad, told.filter(lambda reason: reason.notnull()).join("; "), ibis.null("string")
     )
     values = {name: value for each in checked for name, value in each.values.items()}
-    reason = ibis.coalesce(table[UNREADABLE], reasons)
-    return table.select(FILE, NUMBER, **{REASON: reason}, **values)
+    reason = ibis.coalesce(table[REASON], reasons)
+    at_hand = {f"{RAW}_{i}": table[name] for i, name in enumerate(raw.columns)}
+    # A selection of its own: within this one the reasons would be found anew for each use.
+    rows = table.select(FILE, NUMBER, TEXT, **{REASON: reason}, **at_hand, **values)
+    texts = ibis.array([rows[name].cast("string") for name in at_hand])
+    is_bad = rows[REASON].notnull()
+    kept = {
+        TEXT: ibis.ifelse(is_bad, rows[TEXT], ibis.null("string")),
+        RAW: ibis.ifelse(is_bad, texts, ibis.null("array<string>")),
+    }
+    return rows.select(FILE, NUMBER, REASON, **kept, **{name: rows[name] for name in values})
 
 
 def _check(column: ColumnSpec, raw: ir.Value, required: bool) -> _Checked:

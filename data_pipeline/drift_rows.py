@@ -13,9 +13,10 @@ from clsd_tf.features import ClickLogSpec, ColumnSpec
 from clsd_tf.spec import read_spec
 from data_pipeline.casts import cast_column
 from data_pipeline.column_shares import column_shares, unknown_shares
+from data_pipeline.csv_rows import REASON
 from data_pipeline.drift import Profile
 from data_pipeline.engines import keep_table, open_engine
-from data_pipeline.ingest import UNREADABLE, read_rows
+from data_pipeline.ingest import read_rows
 from data_pipeline.input_files import find_log
 from data_pipeline.loading import load_impressions
 from data_pipeline.manifest import Manifest
@@ -66,7 +67,7 @@ def profile_requests(data_dir: pathlib.Path, path: str, place: pathlib.Path) -> 
         raw = read_rows(engine, "requests", find_log(path, "*"), None)
         columns = [c for c in spec.model_columns if c.name in raw.columns]
         absent = [c.name for c in spec.model_columns if c.name not in raw.columns]
-        typed = raw.table.filter(raw.table[UNREADABLE].isnull())
+        typed = raw.table.filter(raw.table[REASON].isnull())
         typed = typed.select(**{c.name: cast_column(c, typed[c.name]).value for c in columns})
         rows = keep_table(engine, "typed_requests", typed) if columns else typed
         total = int(engine.to_pyarrow(raw.table.count()).as_py())

@@ -8,8 +8,8 @@ from ibis.backends import BaseBackend
 
 from clsd_tf.features import ClickLogSpec, ColumnSpec
 from data_pipeline.checks import CLICKED, SHOWN, TIME
+from data_pipeline.csv_rows import FILE, NUMBER
 from data_pipeline.engines import keep_table
-from data_pipeline.ingest import FILE, NUMBER
 
 PLACE = "__place"  # of an impression in the list that it was shown in
 KEY = "__key"  # of a side table

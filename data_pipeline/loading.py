@@ -13,7 +13,7 @@ from ibis.backends.duckdb import Backend
 
 from clsd_tf.features import ROW, ClickLogSpec, ColumnSpec
 from data_pipeline.checks import (
-    REASON,
+    RAW,
     TIME,
     check_log,
     check_table,
@@ -21,9 +21,10 @@ from data_pipeline.checks import (
     table_keys,
 )
 from data_pipeline.counts import Counts
+from data_pipeline.csv_rows import FILE, NUMBER, REASON, TEXT
 from data_pipeline.days import DAY, of_days, with_day
-from data_pipeline.engines import UNREADABLE_FILES, hand_over, keep_table
-from data_pipeline.ingest import FILE, NUMBER, RawRows, drop_rows, read_rows, unreadable
+from data_pipeline.engines import hand_over, keep_table
+from data_pipeline.ingest import RawRows, drop_rows, read_rows
 from data_pipeline.input_files import InputFiles, find_log, find_table
 from data_pipeline.joins import (
     KEY,
@@ -214,13 +215,9 @@ class _Loader:
         """Good rows, and reason -> number of bad rows, which go to the quarantine."""
         is_log = name == "log"
         table = f"{_RAW}{'' if is_log else 'table_'}{name}"
-        raw = read_rows(self._engine, table, files, needed)
+        checked = read_rows(self._engine, table, files, needed, check)
         self.source += files.sources()
-        try:
-            checked = keep_table(self._engine, f"{table}_checked", check(raw))
-        except UNREADABLE_FILES as error:  # Parquet is read no sooner
-            raise unreadable(files, error) from error
-        rows, bad = count_bad_rows(self._engine, checked)
+        rows, bad = count_bad_rows(self._engine, checked.table)
         if is_log:
             self.rows_read = rows
             if not rows:
@@ -232,8 +229,8 @@ class _Loader:
         path = self._quarantine / ("part-0.parquet" if is_log else f"{name}.parquet")
         path = self._failed if failed else path
         if bad or is_log:
-            write_quarantine(self._engine, raw, checked, path)
+            write_quarantine(self._engine, checked, path)
         if failed:
             raise too_many(files.title, rows, bad, self._limit, path)
-        good = checked.filter(checked[REASON].isnull()).drop(REASON)
+        good = checked.table.filter(checked.table[REASON].isnull()).drop(REASON, TEXT, RAW)
         return hand_over(good, self._engine, self._into, f"{table}_good"), bad

@@ -12,8 +12,9 @@ from ibis.backends.duckdb import Backend
 from clsd_tf.features import ColumnSpec, ScalarType
 from data_pipeline.casts import cast_column, json_extract_string, json_type
 from data_pipeline.checks import epoch_us
+from data_pipeline.csv_rows import FILE, NUMBER, REASON
 from data_pipeline.engines import keep_table
-from data_pipeline.ingest import FILE, NUMBER, UNREADABLE, RawRows, read_rows
+from data_pipeline.ingest import RawRows, read_rows
 from data_pipeline.input_files import InputFiles
 
 # Rows are taken by a multiple of their number, which spreads them evenly over the files: the same
@@ -86,7 +87,7 @@ def read_sample(engine: Backend, files: InputFiles, rows: int, name: str = "log"
     """
     raw = read_rows(engine, f"raw_{name}", files, None)
     counts = raw.table.aggregate(
-        rows=raw.table.count(), unreadable=raw.table[UNREADABLE].notnull().sum()
+        rows=raw.table.count(), unreadable=raw.table[REASON].notnull().sum()
     )
     total, unreadable = (int(v or 0) for v in counts.to_pyarrow().to_pylist()[0].values())
     if total == unreadable:
@@ -94,7 +95,7 @@ def read_sample(engine: Backend, files: InputFiles, rows: int, name: str = "log"
             f"{files.listed()} has no rows that can be read. Received: {total:,} rows, "
             f"{unreadable:,} of them unreadable. Expected: a header and rows, as in the header."
         )
-    table = raw.table.filter(raw.table[UNREADABLE].isnull())
+    table = raw.table.filter(raw.table[REASON].isnull())
     if total > rows:
         place = ((table[NUMBER] + table[FILE] * 7) * _STRIDE) % _PRIME
         table = table.filter(place < round(_PRIME * rows / total))

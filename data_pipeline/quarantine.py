@@ -8,8 +8,9 @@ import ibis
 import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 
-from data_pipeline.checks import REASON
-from data_pipeline.ingest import FILE, NUMBER, TEXT, RawRows
+from data_pipeline.checks import RAW
+from data_pipeline.csv_rows import FILE, NUMBER, REASON, TEXT
+from data_pipeline.ingest import RawRows
 
 _OWN = ("reason", "file", "row", "text")
 _NUM_TOLD = 3
@@ -28,9 +29,7 @@ def count_bad_rows(engine: Backend, checked: ir.Table) -> tuple[int, dict[str, i
     return sum(row["rows"] for row in counts), dict(by_count)
 
 
-def write_quarantine(
-    engine: Backend, raw: RawRows, checked: ir.Table, path: str | pathlib.Path
-) -> None:
+def write_quarantine(engine: Backend, checked: RawRows, path: str | pathlib.Path) -> None:
     """Writes the bad rows to a Parquet file, in the order of the files.
 
     Columns: the raw ones as text; `reason`; `file` and `row`, where it stands (rows count from 1);
@@ -39,11 +38,10 @@ def write_quarantine(
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    bad = checked.filter(checked[REASON].notnull()).select(FILE, NUMBER, REASON)
-    names = [raw.files.name(path) for path in raw.files.paths]
-    rows = raw.table.inner_join(bad, [FILE, NUMBER]).order_by(FILE, NUMBER)
+    rows = checked.table.filter(checked.table[REASON].notnull()).order_by(FILE, NUMBER)
+    names = [checked.files.name(path) for path in checked.files.paths]
     columns = {
-        f"{name}_" if name in _OWN else name: rows[name].cast("string") for name in raw.columns
+        f"{name}_" if name in _OWN else name: rows[RAW][i] for i, name in enumerate(checked.columns)
     }
     file = ibis.array(names)[rows[FILE]]
     own = dict(zip(_OWN, (rows[REASON], file, rows[NUMBER], rows[TEXT]), strict=True))

@@ -11,11 +11,12 @@ import pyarrow as pa
 from ibis.backends.duckdb import Backend
 
 from clsd_tf.features import ClickLogSpec, ColumnSpec
-from data_pipeline.checks import REASON, check_log, check_table, needed_columns, table_keys
+from data_pipeline.checks import check_log, check_table, needed_columns, table_keys
 from data_pipeline.column_profile import profile
+from data_pipeline.csv_rows import FILE, NUMBER, REASON
 from data_pipeline.days import DAY, with_day
 from data_pipeline.engines import keep_table
-from data_pipeline.ingest import FILE, NUMBER, RawRows
+from data_pipeline.ingest import RawRows
 from data_pipeline.input_files import InputFiles, find_table
 from data_pipeline.joins import KEY
 from data_pipeline.log_sample import LogSample, raw_types, read_sample

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from clsd_tf.features import ClickLogSpec, ColumnSpec
 from data_pipeline.column_profile import profile
-from data_pipeline.ingest import FILE, NUMBER
+from data_pipeline.csv_rows import FILE, NUMBER
 from data_pipeline.log_profile import evidence_of
 from data_pipeline.log_sample import LogSample, distinct_counts, raw_types
 from data_pipeline.spec_findings import Evidence, Finding, findings_of

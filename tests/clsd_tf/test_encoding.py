@@ -326,6 +326,23 @@ class TestFiles:
         tables.save(tmp_path)
         assert EncodingTables.load(tmp_path) == tables
 
+    @pytest.mark.parametrize(
+        ("change", "received"),
+        [
+            (('"user": 3', '"us3r": 3'), "no vocabulary_sizes of column 'user'"),
+            (('"user": 3', '"user": "three"'), "vocabulary_sizes.user: Input should be a valid"),
+            (('"vocabulary_sizes"', '"vocabulary_siz"'), "no vocabulary_sizes of column 'user'"),
+            (('"watched"', '"watch"'), "no moments of column 'watched'"),
+            (("{", ""), "Invalid JSON"),
+        ],
+    )
+    def test_damage_is_told(self, tmp_path, change, received):
+        watched = 'watched = { type = "float", encoding = "numeric", scaling = "standard" }\n'
+        path = make_directory(tmp_path / "data", watched) / "encoding.json"
+        path.write_text(path.read_text().replace(*change, 1))
+        with pytest.raises(ValueError, match=f"encoding.json is damaged.* Received: {received}"):
+            Encoder.load(tmp_path / "data")
+
     def test_a_copy_encodes_the_same(self, lists, tmp_path):
         encoder, raw = lists
         copy_encoding(tmp_path / "data", tmp_path / "run" / "encoding")

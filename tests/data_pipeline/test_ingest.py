@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data_pipeline.csv_rows import FILE, NUMBER, REASON, TEXT
 from data_pipeline.engines import open_engine
-from data_pipeline.ingest import FILE, NUMBER, TEXT, UNREADABLE, drop_rows, read_rows
+from data_pipeline.ingest import drop_rows, read_rows
 from data_pipeline.input_files import find_log, find_table
 from tests.data_pipeline.raw_logs import write_csv, write_json_lines, write_parquet
 
-OWN = (FILE, NUMBER, TEXT, UNREADABLE)
+OWN = (FILE, NUMBER, TEXT, REASON)
 
 
 def read(directory: pathlib.Path, inputs: object, needed=("a",), threads: int = 2) -> list[dict]:
@@ -127,7 +128,7 @@ class TestJsonLines:
         )
         rows = read(tmp_path, path, needed=("a", "b"))
         assert [row[NUMBER] for row in rows] == [1, 3, 4, 5, 6]
-        assert [row[UNREADABLE] for row in rows] == [
+        assert [row[REASON] for row in rows] == [
             None,
             None,
             "row: not a JSON object",

@@ -209,6 +209,7 @@ class TestGolden:
 def test_columns_may_have_any_name(logs):
     """Also those that tables on the way might be given."""
     names = ["number", "token", "count", "rows", "items", "is_noise", "split", "activity_right"]
+    names += ["rowid", "file_index", "filename", "column0"]
     options = 'source = "user", type = "int", encoding = "vocabulary"'
     extra = [f"{name} = {{ {options} }}" for name in names]
     extra.append(f'value = {{ role = "group", {options} }}')

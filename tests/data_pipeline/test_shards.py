@@ -161,6 +161,24 @@ def test_the_same_rows_give_the_same_bytes_whatever_the_batches(generate):
     assert small == large
 
 
+def test_the_same_rows_give_the_same_bytes_whatever_the_threads(generate):
+    log = generate(90)
+    one, several = (
+        write_split(
+            log.batches(),
+            log.directory / str(threads),
+            "train",
+            log.encoder,
+            rows=90,
+            num_shards=2,
+            block_rows=1,  # 32 rows at a time
+            threads=threads,
+        )
+        for threads in (1, 3)
+    )
+    assert one == several
+
+
 def test_more_shards_than_rows(generate):
     log = generate(3)
     shards = Manifest.load(log.write("data", num_shards=10)).shards

@@ -99,7 +99,7 @@ class TestVocabularies:
         )
         learned = learn(rows, columns, tmp_path)
         assert vocabulary(tmp_path, "value") == ["1", "2"]
-        assert set(learned.vocabularies) == {"user_id", "item_id", "value"}
+        assert set(learned.encoding.vocabulary_sizes) == {"user_id", "item_id", "value"}
 
     def test_tokens_with_line_breaks_are_left_out_and_counted(self, tmp_path):
         rows = [{"city": city} for city in ("a", " b\t", "c\nd", "c\nd", "e\r", "f")]
