@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
@@ -54,6 +55,39 @@ _MODULE_OF = {
     "TeacherRefresh": "callbacks_control",
     "Throughput": "callbacks_monitoring",
 }
+
+if TYPE_CHECKING:  # the same names, for whoever reads types and runs nothing
+    from clsd_tf import metrics as metrics
+    from clsd_tf.backbones import backbone_names as backbone_names
+    from clsd_tf.backbones import get_backbone as get_backbone
+    from clsd_tf.backbones import register_backbone as register_backbone
+    from clsd_tf.callbacks import StepCheckpoint as StepCheckpoint
+    from clsd_tf.callbacks_control import BestExport as BestExport
+    from clsd_tf.callbacks_control import EarlyStoppingOnMean as EarlyStoppingOnMean
+    from clsd_tf.callbacks_control import NaNStop as NaNStop
+    from clsd_tf.callbacks_control import TeacherRefresh as TeacherRefresh
+    from clsd_tf.callbacks_monitoring import ConfidenceMonitor as ConfidenceMonitor
+    from clsd_tf.callbacks_monitoring import GroupedValidation as GroupedValidation
+    from clsd_tf.callbacks_monitoring import Throughput as Throughput
+    from clsd_tf.confidence import ConfidenceFunction as ConfidenceFunction
+    from clsd_tf.confidence import get_confidence as get_confidence
+    from clsd_tf.confidence import register_confidence as register_confidence
+    from clsd_tf.denoising import Objective as Objective
+    from clsd_tf.denoising import get_objective as get_objective
+    from clsd_tf.denoising import register_objective as register_objective
+    from clsd_tf.ema import EMATeacher as EMATeacher
+    from clsd_tf.embeddings import FusedEmbedding as FusedEmbedding
+    from clsd_tf.encoding import Encoder as Encoder
+    from clsd_tf.export import export_model as export_model
+    from clsd_tf.features import ClickLogSpec as ClickLogSpec
+    from clsd_tf.features import ModelFeature as ModelFeature
+    from clsd_tf.model import ClickConfidenceModel as ClickConfidenceModel
+    from clsd_tf.optimizers import RowwiseAdagrad as RowwiseAdagrad
+    from clsd_tf.optimizers import default_optimizer as default_optimizer
+    from clsd_tf.spec import SpecError as SpecError
+    from clsd_tf.spec import parse_spec as parse_spec
+    from clsd_tf.spec import read_spec as read_spec
+    from clsd_tf.teachers import StoredScores as StoredScores
 
 __all__ = [*_MODULE_OF]
 

@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Role = Literal[
     "feature", "label", "user", "item", "group", "timestamp", "satisfaction", "weight", "ignore"
 ]
+ScalarType = Literal["string", "int", "float"]
 Encoding = Literal["vocabulary", "hash", "identity", "buckets", "numeric"]
 
 # Reserved names of what a shard row carries besides model inputs (see `data_pipeline.reader`).
@@ -56,7 +57,7 @@ class ColumnSpec(_Strict):
 
     name: str
     role: Role = "feature"
-    type: Literal["string", "int", "float"]
+    type: ScalarType
     table: str | None = None  # side table the column comes from; None: the log itself
     source: str | None = None  # the column's name in its file, where it differs
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -112,13 +113,20 @@ class HeldOutFits:
     def evaluate(self, *args: object, **kwargs: object) -> object:
         """As in Keras, and what was counted of the last epoch's training clicks stays.
 
-        Keras resets all metrics before it evaluates, as `fit` does after each epoch where it has
-        validation data.
+        `fit` comes here after each epoch where it has validation data.
+        """
+        with self.counted_clicks_kept():
+            return super().evaluate(*args, **kwargs)  # type: ignore[misc]
+
+    @contextlib.contextmanager
+    def counted_clicks_kept(self) -> Iterator[None]:
+        """Keeps what `confidence_table` tells of training clicks, though metrics are reset inside.
+
+        Whoever validates resets all metrics before, as Keras does.
         """
         counted = self._confidence_metric.get_weights()
-        result = super().evaluate(*args, **kwargs)  # type: ignore[misc]
+        yield
         self._confidence_metric.set_weights(counted)
-        return result
 
     def calibrate(self, held_out: Iterable) -> None:
         """Makes the output a click rate: folds a scale and a bias into the backbone's last layer.

@@ -174,7 +174,8 @@ def _check_timestamp(column: ColumnSpec, raw: ir.Value) -> _Checked:
 
 def _check_lists(spec: ClickLogSpec, table: ir.Table) -> _Checked:
     """Shown and clicked items of a row."""
-    values, faults = {}, []
+    values: dict[str, ir.Value] = {}
+    faults: list[tuple[ir.BooleanValue, str]] = []
     for name, place in ((spec.explode.shown, SHOWN), (spec.explode.clicked, CLICKED)):
         column = ColumnSpec(
             name=name, type=spec.item.type, max_length=1, separator=spec.explode.separator

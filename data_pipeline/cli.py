@@ -17,7 +17,9 @@ import os
 import pathlib
 import sys
 import tempfile
+import types
 from collections.abc import Callable, Mapping
+from typing import NoReturn
 
 from absl import app, flags, logging
 
@@ -171,7 +173,7 @@ def write_results(
     print(pathlib.Path(path), flush=True)
 
 
-def _parse_flags(module: object, arguments: list[str]) -> list[str]:
+def _parse_flags(module: types.ModuleType, arguments: list[str]) -> list[str]:
     """Parses the flags. Raises flags.Error; exits with 0 after help."""
     if any(a in _HELP for a in _before_terminator(arguments)):
         # absl would show the flags of the process's main module, which for a console script is not
@@ -198,7 +200,7 @@ def _before_terminator(arguments: list[str]) -> list[str]:
     return arguments[1 : arguments.index("--")] if "--" in arguments else arguments[1:]
 
 
-def _stop(message: str, status: int) -> None:
+def _stop(message: str, status: int) -> NoReturn:
     print(message, file=sys.stderr, flush=True)
     sys.exit(status)
 

@@ -82,5 +82,5 @@ def _number(rows: ir.Table, column: ColumnSpec) -> ir.FloatingValue:
     return rows[column.name].cast("float64").clip(-_LARGEST, _LARGEST)
 
 
-def _row(engine: Backend, table: ir.Table) -> dict[str, int | float | str | None]:
+def _row(engine: Backend, table: ir.Table) -> dict:
     return engine.to_pyarrow(table).to_pylist()[0]

@@ -84,11 +84,10 @@ class WriteOptions:
                 f"noise={self.noise!r}. Leave one of them out."
             )
         kind = parse_noise(self.noise)
-        is_by_group = isinstance(
-            kind, GroupNoise
-        )  # has one form, so that data sets can be compared
-        object.__setattr__(self, "noise_rates", kind.rates if is_by_group else ())
-        object.__setattr__(self, "noise", None if is_by_group else str(kind))
+        # Noise by group has one form, so that data sets can be compared.
+        by_group = kind.rates if isinstance(kind, GroupNoise) else ()
+        object.__setattr__(self, "noise_rates", by_group)
+        object.__setattr__(self, "noise", None if by_group else str(kind))
 
     @property
     def planted(self) -> NoiseKind | None:

@@ -134,8 +134,8 @@ def compare(training: Profile, now: Profile, limits: Limits) -> list[Finding]:
             error = then["deviation"] / math.sqrt(present)
             findings.append(_finding(name, "mean", then["mean"], values["mean"], limit, error))
     for name, share in now.unknown.items():
-        then = training.unknown.get(name, 0.0)
-        findings.append(_rise("unknown values", name, then, share, limits.new, now))
+        before = training.unknown.get(name, 0.0)
+        findings.append(_rise("unknown values", name, before, share, limits.new, now))
     return findings
 
 

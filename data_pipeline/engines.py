@@ -35,7 +35,7 @@ def open_engine(
     """
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    settings = {"temp_directory": str(directory / "spill")}
+    settings: dict[str, str | int] = {"temp_directory": str(directory / "spill")}
     if threads is not None:
         if threads < 1:
             raise ValueError(f"`threads` must be at least 1. Received: {threads}.")

@@ -45,7 +45,8 @@ def moments(rows: ir.Table, values: Mapping[str, ir.FloatingValue]) -> dict[str,
         return {}
     names = list(values)  # aggregates are called by their places: no name of a log gets in the way
     largest = _row(rows.aggregate(**{f"m{i}": values[n].abs().max() for i, n in enumerate(names)}))
-    sums, units = {}, {}
+    sums: dict[str, ir.IntegerValue] = {}
+    units: dict[str, float] = {}
     for i, name in enumerate(names):
         if not largest[f"m{i}"]:  # no values, or only zeros
             continue
@@ -55,7 +56,9 @@ def moments(rows: ir.Table, values: Mapping[str, ir.FloatingValue]) -> dict[str,
         for part in range(_PARTS):
             bits = ((whole * whole) >> (part * _PART_BITS)) & (2**_PART_BITS - 1)
             sums[f"q{i}_{part}"] = bits.sum()
-    found = _row(rows.aggregate(**{k: v.cast("int64") for k, v in sums.items()})) if sums else {}
+    found: dict[str, int] = {}
+    if sums:
+        found = _row(rows.aggregate(**{k: v.cast("int64") for k, v in sums.items()}))
     result = {}
     for i, name in enumerate(names):
         if name not in units:
@@ -68,5 +71,5 @@ def moments(rows: ir.Table, values: Mapping[str, ir.FloatingValue]) -> dict[str,
     return result
 
 
-def _row(table: ir.Table) -> dict[str, int | float | None]:
+def _row(table: ir.Table) -> dict:
     return table.to_pyarrow().to_pylist()[0]

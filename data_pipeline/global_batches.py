@@ -13,10 +13,25 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
+from typing import TypedDict, Unpack
 
 import tensorflow as tf
 
 from data_pipeline.reader import make_dataset, steps_per_epoch
+
+
+class DatasetOptions(TypedDict, total=False):
+    """Options of `make_dataset` that are the same for all who read a split."""
+
+    shuffle: bool | None
+    seed: int
+    epochs: int
+    skip_batches: int
+    without_fold: tuple[int, int] | None
+    columns: Sequence[str] | None
+    extra_columns: Sequence[str]
+    scores: str | pathlib.Path | None
+    drop_remainder: bool
 
 
 def replica_batches(
@@ -27,8 +42,7 @@ def replica_batches(
     num_shares: int,
     num_replicas: int = 1,
     replicas: Sequence[int] = (0,),
-    without_fold: tuple[int, int] | None = None,
-    **options: object,
+    **options: Unpack[DatasetOptions],
 ) -> tf.data.Dataset:
     """What the replicas of one process read.
 
@@ -43,8 +57,7 @@ def replica_batches(
       num_shares: that the rows are divided into; a multiple of `num_replicas`.
       num_replicas: of all processes together.
       replicas: those of this process.
-      without_fold: see `make_dataset`.
-      **options: of `make_dataset`. `skip_batches` counts steps.
+      **options: of `make_dataset`, for every share. `skip_batches` counts steps.
 
     Returns:
       Dataset of (features, label, weight); of several replicas, their batches of the first step one
@@ -59,14 +72,20 @@ def replica_batches(
             f"num_shares={num_shares} for {num_replicas} replicas. Expected: a multiple of "
             f"{num_replicas} (`--input_shares` of `clsd-train`)."
         )
-    options["without_fold"] = without_fold
     if num_shares == 1:
         return make_dataset(directory, split, batch_size, **options)
-    steps = steps_per_epoch(directory, split, batch_size, without_fold=without_fold)
+    steps = steps_per_epoch(directory, split, batch_size, without_fold=options.get("without_fold"))
 
     def share(index: int) -> tf.data.Dataset:
-        worker = {"num_workers": num_shares, "worker_index": index}
-        return make_dataset(directory, split, batch_size, num_batches=steps, **worker, **options)
+        return make_dataset(
+            directory,
+            split,
+            batch_size,
+            num_batches=steps,
+            num_workers=num_shares,
+            worker_index=index,
+            **options,
+        )
 
     each = num_shares // num_replicas
     read = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ibis
 import ibis.expr.types as ir
+import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 from ibis.backends import BaseBackend
@@ -24,7 +25,7 @@ def add_group(engine: BaseBackend, rows: ir.Table, encoder: Encoder) -> ir.Table
     if column is None:
         return rows.mutate(**{GROUP: ibis.literal(0, "int64")})
 
-    def encode(values: object) -> list[int]:
+    def encode(values: object) -> np.ndarray:
         return encoder.encode_group(tf.constant(values, raw_dtype(column))).numpy()
 
     # Names that begin with `_` cannot clash with those of a log.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -153,16 +154,17 @@ def evidence_of(
 ) -> Evidence:
     """What the values say, beside the clicks, users and items of the same rows."""
     profile = column.profile
-    found: dict[str, object] = {}
+    auc, after_click = math.nan, (math.nan, math.nan)
     if clicks is not None:
-        found["after_click"] = shares_after_click(values, clicks)
+        after_click = shares_after_click(values, clicks)
         if not profile.is_list and not profile.is_constant:
-            found["auc"] = auc_alone(values, clicks, ordered=profile.type != "string")
-    if not profile.is_list:
-        for key, ids in (("of_user", users), ("of_item", items)):
-            if ids is not None:
-                found[key] = is_constant_within(values, ids)
-    return Evidence(column=profile, raw=column.raw, words=words_of(profile.name), **found)
+            auc = auc_alone(values, clicks, ordered=profile.type != "string")
+    of_user, of_item = (
+        ids is not None and not profile.is_list and is_constant_within(values, ids)
+        for ids in (users, items)
+    )
+    words = words_of(profile.name)
+    return Evidence(profile, column.raw, words, auc, after_click, of_user, of_item)
 
 
 def _days(sample: LogSample, roles: Roles, values: pa.Table) -> dict[str, int]:

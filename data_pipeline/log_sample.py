@@ -9,7 +9,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 from ibis.backends.duckdb import Backend
 
-from clsd_tf.features import ColumnSpec
+from clsd_tf.features import ColumnSpec, ScalarType
 from data_pipeline.casts import cast_column, json_extract_string, json_type
 from data_pipeline.checks import epoch_us
 from data_pipeline.csv_rows import FILE, NUMBER, REASON
@@ -60,7 +60,7 @@ class RawType:
       leading_zeros: whether numbers begin with zeros, as codes do ("007").
     """
 
-    type: str
+    type: ScalarType
     separator: str | None = None
     is_time: bool = False
     almost: str | None = None
@@ -194,11 +194,11 @@ def _strays(sample: LogSample, column: str) -> tuple[str, ...]:
     return tuple(sorted(strays.to_pyarrow()["value"].to_pylist()))
 
 
-def _list_spec(type_: str, separator: str) -> ColumnSpec:
+def _list_spec(type_: ScalarType, separator: str) -> ColumnSpec:
     return ColumnSpec(name="c", type=type_, max_length=1, separator=separator or " ")
 
 
-def _element_type(sample: LogSample, column: str, separator: str) -> str:
+def _element_type(sample: LogSample, column: str, separator: str) -> ScalarType:
     """Elements are ids: integers, or text."""
     cast = cast_column(_list_spec("int", separator), sample.table[column])
     (bad,) = sample.table.aggregate(bad=cast.unreadable.sum()).to_pyarrow()["bad"].to_pylist()

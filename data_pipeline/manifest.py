@@ -69,8 +69,8 @@ class Manifest:
     rows: dict[str, int]
     shards: tuple[ShardInfo, ...]
     source: tuple[dict[str, str | int], ...] = ()
-    noise: dict[str, object] | None = None
-    prepared: dict[str, object] = dataclasses.field(default_factory=dict)
+    noise: dict | None = None
+    prepared: dict = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -35,8 +35,8 @@ class OovRates:
         """Counts encoded values of a column: ids of any shape."""
         if column.name not in self._last_oov:
             return
-        present = np.count_nonzero(ids != _MISSING)
-        known = np.count_nonzero(ids > self._last_oov[column.name])
+        present = int(np.count_nonzero(ids != _MISSING))
+        known = int(np.count_nonzero(ids > self._last_oov[column.name]))
         with self._lock:
             self._counts[column.name, split, True] += known
             self._counts[column.name, split, False] += present - known

@@ -113,8 +113,9 @@ class Progress:
 
     def restart(self, description: str, completed: int = 0) -> None:
         """Begins anew with something else, of which `completed` was done before."""
-        fields = {"unit": self._unit, "note": ""}
-        self._bars.reset(self._id, description=description, completed=completed, **fields)
+        self._bars.reset(
+            self._id, description=description, completed=completed, unit=self._unit, note=""
+        )
         self._is_new = True
 
     def say(self, text: str) -> None:
@@ -174,7 +175,7 @@ def steps() -> Iterator[Callable[[str], None]]:
     Yields:
       A function to be called with the name of each step as it begins.
     """
-    begun = []
+    begun: list[str] = []
     with Progress("") as bar:
 
         def begin(description: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from clsd_tf.encoding import Encoder, missing_value
 from clsd_tf.features import ColumnSpec
 from clsd_tf.parsing import serving_columns
-from clsd_tf.requests import mask_name
+from clsd_tf.requests import Row, mask_name
 from data_pipeline.activity import add_activity
 from data_pipeline.data_set import WriteOptions
 from data_pipeline.engines import keep_table, open_engine
@@ -89,7 +89,7 @@ def dense_inputs(batch: pa.RecordBatch, encoder: Encoder) -> dict[str, np.ndarra
     return inputs
 
 
-def rows_of(batch: pa.RecordBatch, encoder: Encoder) -> list[Mapping[str, object]]:
+def rows_of(batch: pa.RecordBatch, encoder: Encoder) -> list[Row]:
     """The raw rows of a batch, column by name; see `clsd_tf.requests`."""
     names = [column.name for column in serving_columns(encoder.spec)]
     return batch.select(names).to_pylist()

@@ -201,8 +201,8 @@ def _select(
                 f"`{argument}` names what the shards do not hold there. Received: "
                 f"{', '.join(unknown)}. Expected some of: {', '.join(known)}."
             )
-    names = {*wanted, *extra_columns, LABEL, WEIGHT, GROUP, USER}
-    return [feature for feature in shard_features(spec) if feature.name in names]
+    kept = {*wanted, *extra_columns, LABEL, WEIGHT, GROUP, USER}
+    return [feature for feature in shard_features(spec) if feature.name in kept]
 
 
 class _RowReader:

@@ -103,7 +103,8 @@ def main(argv: list[str]) -> None:
         source = str(spec_path(_SPEC.value))
         text = pathlib.Path(source).read_text(encoding="utf-8")
     spec = parse_spec(text, source=source)
-    falling = parse_noise(_NOISE.value).rate if _NOISE.value else None
+    noise = parse_noise(_NOISE.value) if _NOISE.value else None
+    falling = noise.rate if isinstance(noise, InterestNoise) else None  # the flag takes no other
     size = WorldSize(_ROWS.value, _USERS.value, _ITEMS.value, _CATEGORIES.value, _SEED.value)
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
     with steps() as begin:

@@ -80,7 +80,7 @@ def _counted_groups(
     if spec.activity.count == "clicks":
         counted = early & draw_clicks(world, impressions, rate).clicked
     level = np.bincount(impressions.user[counted], minlength=world.size.users)
-    edges = spec.activity.boundaries
+    edges: Sequence[float] | np.ndarray = spec.activity.boundaries
     if edges is None:
         sample = level[impressions.user[_training(impressions, days)]]
         edges = _quantile_edges(sample, len(rates))
@@ -110,5 +110,5 @@ def _quantile_edges(sample: np.ndarray, count: int) -> np.ndarray:
     return edges[edges > sample.min()]
 
 
-def _divided(level: np.ndarray, edges: Sequence[float]) -> np.ndarray:
+def _divided(level: np.ndarray, edges: Sequence[float] | np.ndarray) -> np.ndarray:
     return np.searchsorted(np.asarray(edges), level, side="right")

@@ -12,6 +12,7 @@ What a log of this world looks like is in `data_pipeline.simulated_columns`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import zlib
 
 import numpy as np
@@ -170,9 +171,10 @@ def interest_logit(world: World, impressions: Impressions) -> np.ndarray:
     """Log odds of interest, float32 `[rows]`."""
     users, items = world.user_factors[impressions.user], world.item_factors[impressions.item]
     taste = np.einsum("ij,ij->i", users[:, :-1], items[:, :-1]) / np.float32(NUM_FACTORS**0.5)
-    context = impressions.context @ np.float32([0.3, 0.3, 0.2])
+    context = impressions.context @ np.array([0.3, 0.3, 0.2], np.float32)
     parts = (0.8 * taste, 0.4 * users[:, -1], 0.45 * items[:, -1], context)
-    return np.float32(-1.35) + sum(part.astype(np.float32) for part in parts)
+    total = functools.reduce(np.add, [part.astype(np.float32) for part in parts])
+    return np.float32(-1.35) + total
 
 
 def interest_probability(world: World, impressions: Impressions) -> np.ndarray:

@@ -124,7 +124,7 @@ def _check(spec: str, inputs: str | None = None) -> None:
         engine.disconnect()
     for finding in findings:
         print(f"{finding}\n")
-    counts = collections.Counter(finding.level for finding in findings)
+    counts: collections.Counter[str] = collections.Counter(finding.level for finding in findings)
     levels = ("error", "warning", "note")
     told = ", ".join(f"{counts[n]} {n}{'s' * (counts[n] != 1)}" for n in levels)
     print(f"{path} against {files.listed()}: {told}.")

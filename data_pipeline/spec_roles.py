@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from data_pipeline.column_profile import ColumnProfile
 from data_pipeline.log_sample import RawType
@@ -143,7 +143,7 @@ def is_day(column: Named) -> bool:
     return column.raw.is_time and all(_parses(text, "%Y-%m-%d") for text in profile.examples)
 
 
-def _best(columns: Iterable[Named], score: object) -> str | None:
+def _best(columns: Iterable[Named], score: Callable[[Named], float]) -> str | None:
     scored = [(score(column), column.profile.name) for column in columns]
     scored = [(points, name) for points, name in scored if points > 0]
     return max(scored, key=lambda pair: pair[0])[1] if scored else None
@@ -209,7 +209,7 @@ def _time_score(column: Named) -> float:
 def _weight_score(column: Named) -> float:
     profile = column.profile
     is_weight = not profile.is_list and profile.low is not None and profile.low >= 0
-    return float(is_weight and column.words[-1:] and column.words[-1] in WEIGHT)
+    return float(is_weight and bool(column.words[-1:]) and column.words[-1] in WEIGHT)
 
 
 def _day_score(column: Named) -> float:

@@ -9,7 +9,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 from ibis.backends import BaseBackend
 
-from clsd_tf.features import ROW, ClickLogSpec
+from clsd_tf.features import ROW, ClickLogSpec, Role
 from data_pipeline.arrow_encoding import DAY
 from data_pipeline.column_values import as_float32
 from data_pipeline.hashing import hashed
@@ -47,7 +47,7 @@ def split_batches(
 
 def _columns(rows: ir.Table, spec: ClickLogSpec) -> list[ir.Value]:
     """The writer's columns; numbers that are float32 in a shard are float32 here."""
-    roles = ("user", "item", "timestamp", "label", "weight", "satisfaction")
+    roles: tuple[Role, ...] = ("user", "item", "timestamp", "label", "weight", "satisfaction")
     wanted = [*spec.encoded_columns, *(c for role in roles for c in spec.with_role(role))]
     columns = {ROW: rows[ROW], DAY: rows[DAY]}
     for column in wanted:

@@ -81,16 +81,14 @@ def main(argv: list[str]) -> None:
         _STEPS.value,
         tuple(int(text) for text in _GROWTH_ROWS.value),
     )
-    places = {
-        "environments": pathlib.Path(_ENVIRONMENTS.value or output_dir / "environments").absolute(),
-        "logs": output_dir / "logs",
-    }
+    environments = pathlib.Path(_ENVIRONMENTS.value or output_dir / "environments").absolute()
+    logs = output_dir / "logs"
     stages = [stage for stage in STAGES if stage in _ONLY.value]
     measured: list[Measured] = []
     started = time.monotonic()
     with steps() as begin:
         begin("Rates of the machine")
-        rates = measure_rates(settings, **places, progress=begin)
+        rates = measure_rates(settings, environments=environments, logs=logs, progress=begin)
         for stage in stages:
             begin(f"{stage}: data")
             module = importlib.import_module(f"experiments.benchmarks.stages.{stage}")
@@ -98,7 +96,13 @@ def main(argv: list[str]) -> None:
                 if _CASES.value not in comparison.case:
                     continue
                 measured.append(
-                    measure(comparison, repetitions=_REPETITIONS.value, **places, progress=begin)
+                    measure(
+                        comparison,
+                        repetitions=_REPETITIONS.value,
+                        environments=environments,
+                        logs=logs,
+                        progress=begin,
+                    )
                 )
                 write_table(measured, output_dir / "table.md")  # what is there if it is stopped
     if not measured:

@@ -44,7 +44,7 @@ class Judged:
     split: str
     config: TrainConfig
     scored: ScoredSplit
-    metrics: dict[str, object]
+    metrics: dict[str, dict]
 
     def row(self) -> dict[str, object]:
         """What `results.json` says of it."""
@@ -120,12 +120,12 @@ class Comparison:
                     fits[split].setdefault(arm, []).append(fit)
         return fits, trials
 
-    def _confidence(self, config: TrainConfig, planted: np.ndarray) -> dict[str, object]:
+    def _confidence(self, config: TrainConfig, planted: np.ndarray) -> dict[str, dict]:
         """`confidence` of training clicks, against satisfaction and planted noise."""
         if "confidence" not in config.options:
             return {}
         told = self._fitter.confidences(config)
-        judged: dict[str, object] = {"table": told.table, "satisfaction": {}}
+        judged: dict = {"table": told.table, "satisfaction": {}}
         for name, signal in told.satisfaction.items():
             known = ~np.isnan(signal)
             if np.isin(signal[known], (0.0, 1.0)).all():
@@ -166,7 +166,7 @@ def satisfaction_to_judge_by(data_dir: pathlib.Path, asked: Sequence[str]) -> li
 
 
 def noise_rates(
-    rows: Sequence[Mapping[str, object]], places: Mapping[str, pathlib.Path]
+    rows: Sequence[Mapping], places: Mapping[str, pathlib.Path]
 ) -> list[dict[str, object]]:
     """Estimated against planted rates, of arms whose confidence estimates them.
 
@@ -175,7 +175,7 @@ def noise_rates(
       places: world -> its data set.
     """
 
-    def table(row: Mapping[str, object]) -> list[dict[str, str | float]]:
+    def table(row: Mapping) -> list[dict[str, str | float]]:
         return row.get("confidence", {}).get("table", [])
 
     names = ("arm", "backbone", "seed")

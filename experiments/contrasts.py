@@ -212,8 +212,15 @@ def _pairs(
     scores, base_scores = averaged(fits)[1], averaged(base)[1]
     pairs = {}
     for name, (labels, chosen, within_users) in targets(rows, judge_by).items():
-        columns = (labels, scores, base_scores, rows.users)
-        pairs[name] = [PairedScores(*(column[chosen] for column in columns), within_users)]
+        pairs[name] = [
+            PairedScores(
+                labels[chosen],
+                scores[chosen],
+                base_scores[chosen],
+                rows.users[chosen],
+                within_users,
+            )
+        ]
     return pairs
 
 

@@ -97,7 +97,8 @@ def main(argv: list[str]) -> None:
 
 def render(findings: list, title: str) -> str:
     """The findings as a table, what has drifted too far first."""
-    console = Console(file=io.StringIO(), width=110)
+    text = io.StringIO()
+    console = Console(file=text, width=110)
     table = Table(title=f"drift: {title}", title_justify="left")
     for name in ("column", "what", "training", "now", "limit", ""):
         table.add_column(name)
@@ -106,7 +107,7 @@ def render(findings: list, title: str) -> str:
         mark = "TOO FAR" if finding.too_far else ""
         table.add_row(finding.column, finding.what, *numbers, mark)
     console.print(table)
-    return console.file.getvalue().rstrip()
+    return text.getvalue().rstrip()
 
 
 @contextlib.contextmanager

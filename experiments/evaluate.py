@@ -110,7 +110,8 @@ def main(argv: list[str]) -> None:
 
 def render(judged: dict, title: str) -> str:
     """The metrics as text: one table for clicks, one for satisfaction."""
-    console = Console(file=io.StringIO(), width=110)
+    text = io.StringIO()
+    console = Console(file=text, width=110)
     clicks = Table(title=f"{title}: clicks", title_justify="left")
     names = ("rows", "click rate", "AUC", "GAUC", "log loss", "NE", "predicted/observed", "ECE")
     clicks.add_column("group")
@@ -137,7 +138,7 @@ def render(judged: dict, title: str) -> str:
             f"sent as Examples {skew['largest_example_difference']:.2g}",
             highlight=False,
         )
-    return console.file.getvalue().rstrip()
+    return text.getvalue().rstrip()
 
 
 def cli() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
+import tensorflow as tf
 
-from clsd_tf import ClickConfidenceModel, Encoder, metrics
+from clsd_tf import Encoder, metrics
 from clsd_tf.features import GROUP, ROW, USER
 from data_pipeline.manifest import Manifest
 from data_pipeline.progress import progress
@@ -35,8 +38,15 @@ class ScoredSplit:
     satisfaction: dict[str, np.ndarray]
 
 
+class Predictor(Protocol):
+    """What scores batches: a model, or an export of one."""
+
+    def predict_on_batch(self, features: Mapping[str, tf.Tensor]) -> np.ndarray:
+        """Probabilities [batch] of model features."""
+
+
 def score_split(
-    model: ClickConfidenceModel,
+    model: Predictor,
     encoder: Encoder,
     data_dir: str | pathlib.Path,
     split: str,
@@ -79,7 +89,7 @@ def score_split(
     )
 
 
-def judge(scored: ScoredSplit, group_names: list[str]) -> dict[str, object]:
+def judge(scored: ScoredSplit, group_names: list[str]) -> dict[str, dict]:
     """Metrics of a scored split, see `clsd_tf.metrics`.
 
     Returns:
@@ -88,7 +98,7 @@ def judge(scored: ScoredSplit, group_names: list[str]) -> dict[str, object]:
       have no AUC and are left out.
     """
     clicked = scored.labels == 1
-    judged = {
+    judged: dict[str, dict] = {
         "click": _click_metrics(scored, np.ones_like(clicked)),
         "groups": {
             name: _click_metrics(scored, scored.groups == group)

@@ -250,7 +250,7 @@ def _about_time(run: Run, found: Probe, phases: list[PlannedPhase], strategy: st
         place = run.directory / phase.name
         curve = read_curve(place / CURVE)
         is_done = (place / PHASE_RESULT).exists()
-        done = curve[-1]["step"] if curve else 0
+        done = int(curve[-1]["step"]) if curve else 0
         seconds = 0.0 if is_done else phase.seconds(found.costs, done)
         whole += seconds
         note = "done" if is_done else _duration(seconds)

@@ -89,9 +89,10 @@ class Fitter:
         """What the student of an arm with teacher and confidence was told of its clicks."""
         run = self._trained(config)
         columns = _columns(pq.read_table(run.directory / _CONFIDENCES))
-        own = [columns.pop(name) for name in (_CONFIDENCE, GROUP, ROW)]
+        confidence, groups, rows = (columns.pop(name) for name in (_CONFIDENCE, GROUP, ROW))
         results = json.loads(run.results.read_text(encoding="utf-8"))
-        return ClickConfidences(*own, columns, results["metrics"]["student"]["confidence"])
+        table = results["metrics"]["student"]["confidence"]
+        return ClickConfidences(confidence, groups, rows, columns, table)
 
     def _trained(self, config: TrainConfig) -> Run:
         config = trained_config(config)
@@ -106,16 +107,16 @@ class Fitter:
         run.begin(config, overwrite=False)
         started = time.monotonic()
         with _quiet(run.directory / "train.log"):
-            metrics = train_run(run, config, checkpoint_steps=_CHECKPOINT_STEPS)
+            phases = train_run(run, config, checkpoint_steps=_CHECKPOINT_STEPS)
         if "confidence" in config.options:
             _write(run.directory / _CONFIDENCES, _click_confidences(run, config))
-        metrics["seconds"] = round(time.monotonic() - started, 1)
+        seconds = round(time.monotonic() - started, 1)
         results = {"command": sys.orig_argv, "config": dataclasses.asdict(config)}
-        write_json(run.results, {**results, "metrics": metrics})
+        write_json(run.results, {**results, "metrics": {**phases, "seconds": seconds}})
         for part in run.directory.glob("*/checkpoints"):  # they served to go on: this is the end
             shutil.rmtree(part)
         _forget()
-        self._report(config, metrics["seconds"])
+        self._report(config, seconds)
         return run
 
 

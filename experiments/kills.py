@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
 
     started = time.monotonic()
     rng = random.Random(_SEED.value)
-    told: dict[str, dict[str, object]] = {}
+    told: dict[str, dict] = {}
     problems: list[str] = []
     chosen = [name for name in COMMANDS if name in _COMMANDS.value]
     kills = {name: share(_KILLS.value, len(chosen), i) for i, name in enumerate(chosen)}

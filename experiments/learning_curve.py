@@ -69,7 +69,7 @@ class LearningCurve:
         for line in read_curve(self._path):
             if start < line["step"]:
                 self._sum_before += line["loss"] * (line["step"] - step)
-                step = line["step"]
+                step = int(line["step"])
         self._batches_before = step - start
 
     def add(self, batches: int, logs: Mapping[str, float]) -> None:

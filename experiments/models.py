@@ -40,7 +40,7 @@ def build_model(
       objective: of the arm, see `experiments.objectives`; None for every teacher.
     """
     backbone = _build_backbone(config, encoder)
-    options = dict(config.options) if teacher is not None else {}
+    options: dict = {**config.options} if teacher is not None else {}
     if "confidence" in options:
         # A teacher that changes has no held-out rows: what is fitted is learned along with it.
         build = online_confidence if isinstance(teacher, EMATeacher) else get_confidence
@@ -58,7 +58,7 @@ def check_confidence(config: TrainConfig, encoder: Encoder) -> None:
     """Raises ValueError for mistaken options of the confidence function, before any training."""
     if "confidence" in config.options:
         build = online_confidence if config.teacher == "ema" else get_confidence
-        build(config.options["confidence"], encoder.num_groups, **config.confidence_options)
+        build(str(config.options["confidence"]), encoder.num_groups, **config.confidence_options)
 
 
 def build_ema_teacher(config: TrainConfig, encoder: Encoder) -> EMATeacher:

@@ -14,7 +14,7 @@ from rich.table import Table
 from experiments.statistics import paired_interval
 
 # Arm -> what came of each day; one such mapping a seed.
-Days = Sequence[Mapping[str, object]]
+Days = Sequence[Mapping]
 Seed = Mapping[str, Days]
 
 RATES = {
@@ -27,7 +27,7 @@ RATES = {
 _LESS_IS_BETTER = frozenset({"regret"})
 
 
-def summarize(seeds: Sequence[Seed], true_rates: Sequence[float]) -> dict[str, object]:
+def summarize(seeds: Sequence[Seed], true_rates: Sequence[float]) -> dict:
     """Means, differences to the first arm, drift and cost.
 
     Args:
@@ -52,9 +52,10 @@ def summarize(seeds: Sequence[Seed], true_rates: Sequence[float]) -> dict[str, o
     return {"baseline": first, "arms": arms, "differences": differences}
 
 
-def render(summary: Mapping[str, object], title: str) -> str:
+def render(summary: Mapping, title: str) -> str:
     """The summary as text."""
-    console = Console(file=io.StringIO(), width=120)
+    text = io.StringIO()
+    console = Console(file=text, width=120)
     arms, differences = summary["arms"], summary["differences"]
     table = Table(title=title, title_justify="left")
     table.add_column("")
@@ -78,7 +79,7 @@ def render(summary: Mapping[str, object], title: str) -> str:
         cells = ["" if math.isnan(arm[key]) else form.format(arm[key]) for arm in arms.values()]
         table.add_row(words, *cells, *["", ""] * len(differences))
     console.print(table)
-    return console.file.getvalue().rstrip()
+    return text.getvalue().rstrip()
 
 
 def plot(seeds: Sequence[Seed], path: pathlib.Path) -> pathlib.Path:

@@ -10,7 +10,6 @@ batches are finished.
 from __future__ import annotations
 
 import collections
-import socket
 import time
 from collections.abc import Callable, Sequence
 
@@ -20,6 +19,7 @@ import tf_keras as keras
 from clsd_tf import ClickConfidenceModel
 from clsd_tf.progressive import FirstPass
 from experiments.cluster import Cluster
+from experiments.presence import answers, wait_for
 
 # Batches that are handed out and not finished, for each worker: one is trained on, others travel.
 _IN_FLIGHT = 3
@@ -29,13 +29,21 @@ _LEAVE_SECONDS = 120.0
 Logs = dict[str, float]
 
 
-def connect(cluster: Cluster, *, min_shard_bytes: int) -> tf.distribute.ParameterServerStrategy:
+def connect(
+    cluster: Cluster, *, min_shard_bytes: int, seconds: float
+) -> tf.distribute.ParameterServerStrategy:
     """The strategy of the chief, who waits for all others.
 
     Args:
       cluster: of this process.
       min_shard_bytes: size of a part of a table, at least; there are no more parts than servers.
+      seconds: to wait, at most.
+
+    Raises:
+      RuntimeError: others do not answer in time.
     """
+    # TensorFlow would wait for ever, and not say for whom.
+    wait_for(cluster, ("worker", "ps"), seconds)
     partitioner = tf.distribute.experimental.partitioners.MinSizePartitioner(
         min_shard_bytes, max_shards=len(cluster.addresses["ps"])
     )
@@ -57,7 +65,7 @@ def serve(cluster: Cluster, is_over: Callable[[], bool]) -> None:
         time.sleep(_POLL_SECONDS)
     # A chief that misses somebody while it is leaving waits for them to come back.
     stop = time.monotonic() + _LEAVE_SECONDS
-    while time.monotonic() < stop and _answers(cluster.addresses["chief"][0]):
+    while time.monotonic() < stop and answers(cluster.addresses["chief"][0]):
         time.sleep(_POLL_SECONDS)
     del server
 
@@ -95,28 +103,29 @@ class Workers:
         Callbacks are called after every `batches_at_once` batches, as by Keras where a step of the
         host stands for several of the device.
         """
-        callbacks = keras.callbacks.CallbackList(
+        called = keras.callbacks.CallbackList(
             [*callbacks, FirstPass(self._model.progressive)], model=self._model
         )
-        callbacks.on_train_begin()
+        called.on_train_begin()
         for epoch in range(initial_epoch, epochs):
-            callbacks.on_epoch_begin(epoch)
+            called.on_epoch_begin(epoch)
             self._model.reset_metrics()
             batches, done, logs = iter(rows), 0, {}
             train = self._step("train_step", rows)
             while done < steps_per_epoch:
-                callbacks.on_train_batch_begin(done)
+                called.on_train_batch_begin(done)
                 count = min(batches_at_once, steps_per_epoch - done)
                 logs = self._run(train, batches, count)
                 done += count
-                callbacks.on_train_batch_end(done - 1, logs)
+                called.on_train_batch_end(done - 1, logs)
             if validation_data is not None:
-                self._model.reset_metrics()
                 test = self._step("test_step", validation_data)
-                judged = self._run(test, iter(validation_data), validation_steps)
+                with self._model.counted_clicks_kept():
+                    self._model.reset_metrics()
+                    judged = self._run(test, iter(validation_data), validation_steps)
                 logs |= {f"val_{name}": value for name, value in judged.items()}
-            callbacks.on_epoch_end(epoch, logs)
-        callbacks.on_train_end()
+            called.on_epoch_end(epoch, logs)
+        called.on_train_end()
 
     def _step(self, name: str, rows: tf.data.Dataset) -> Callable:
         """A step of the model as a graph, traced once for batches of any size."""
@@ -138,15 +147,6 @@ class Workers:
             handed_out.append(self._coordinator.schedule(step, args=next(batches)))
         self._coordinator.join()
         return {name: float(value) for name, value in handed_out[-1].fetch().items()}
-
-
-def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=5.0).close()
-    except OSError:
-        return False
-    return True
 
 
 def _resolver(cluster: Cluster) -> tf.distribute.cluster_resolver.ClusterResolver:

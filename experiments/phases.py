@@ -56,7 +56,7 @@ class Phase:
         return self.details and self.distribution.cluster.strategy == "default"
 
     @property
-    def result(self) -> dict[str, object] | None:
+    def result(self) -> dict | None:
         """What came of the phase, or None until it is done."""
         path = self.directory / PHASE_RESULT
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -42,7 +42,7 @@ class Settings:
         exists = (data_dir / "manifest.json").exists()
         noise = Manifest.load(data_dir).noise if exists else None
         variant = parse_variant(arm)
-        told = {}
+        told: dict[str, object] = {}
         if variant.entry.knows_rates and noise is not None:
             told = {"rates": list(noise["rates"].values())}
         as_it_is = TrainConfig(

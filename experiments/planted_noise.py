@@ -61,7 +61,7 @@ def rate_recovery(
       estimates no rates.
     """
     rates = [
-        {row["group"]: row["noise_rate"] for row in table if "noise_rate" in row}
+        {str(row["group"]): float(row["noise_rate"]) for row in table if "noise_rate" in row}
         for table in (noisy, clean)
     ]
     return [

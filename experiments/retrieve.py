@@ -88,7 +88,7 @@ def main(argv: list[str]) -> None:
         begin("Exporting the index")
         output.mkdir(parents=True, exist_ok=True)
         metrics["index"] = str(export_index(index, output / "index"))
-    config = {
+    asked = {
         "data_dir": _DATA_DIR.value,
         "scorer": _SCORER.value,
         "split": _SPLIT.value,
@@ -97,7 +97,7 @@ def main(argv: list[str]) -> None:
     }
     for name, value in metrics.items():
         print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
-    write_results(output / "results.json", config=config, metrics=metrics)
+    write_results(output / "results.json", config=asked, metrics=metrics)
 
 
 def _require_confidence(scorer: tuple | None) -> None:

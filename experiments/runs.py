@@ -211,8 +211,8 @@ class Run:
         """Raises ValueError unless a run of `config` can go on from this one."""
         self.require_finished()
         differences = config.differences(self.config())
-        free = ("data", "init_from", "teacher_dir", "scores_dir", "seed", "epochs", "batch_size")
-        free += ("calibrate",)
+        free = {"data", "init_from", "teacher_dir", "scores_dir", "seed", "epochs", "batch_size"}
+        free |= {"calibrate"}
         listed = "; ".join(
             f"{name}: now {now!r}, then {then!r}"
             for name, (now, then) in differences.items()

@@ -74,6 +74,7 @@ def make_request(
     """Inputs of the signature of `form`: a made-up user with made-up candidates."""
     once, items = sample_request(encoder, candidates, seed)
     rows = [{**once, **item} for item in items]
+    arrays: Mapping[str, object]
     if form == "examples":
         arrays = {"inputs": [to_example(encoder.spec, row).SerializeToString() for row in rows]}
     elif form == "features":

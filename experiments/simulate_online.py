@@ -20,6 +20,8 @@ import dataclasses
 import json
 import pathlib
 import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -27,6 +29,9 @@ from data_pipeline.cli import load_tensorflow, run_main, write_json, write_resul
 from data_pipeline.progress import progress
 from experiments.arms import ARMS, get_arm
 from experiments.runs import TrainConfig
+
+if TYPE_CHECKING:  # it loads TensorFlow
+    from experiments.online_world import OnlineOptions
 
 RANDOM = "random"
 
@@ -133,7 +138,11 @@ def main(argv: list[str]) -> None:
 
 
 def _run_seed(
-    seed: int, configs: dict, options: object, work: pathlib.Path, advance: object
+    seed: int,
+    configs: dict,
+    options: OnlineOptions,
+    work: pathlib.Path,
+    advance: Callable[[int], None],
 ) -> dict[str, list[dict[str, object]]]:
     """Arm -> its days."""
     from experiments.online_arm import OnlineArm

@@ -10,15 +10,17 @@ import contextlib
 import dataclasses
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Unpack
 
 import tensorflow as tf
 
 from clsd_tf import ClickConfidenceModel
 from clsd_tf.distributed import from_chief, is_in_charge
-from data_pipeline.global_batches import replica_batches
+from data_pipeline.global_batches import DatasetOptions, replica_batches
 from experiments.cluster import Cluster
 from experiments.parameter_servers import Workers, connect
+from experiments.presence import tell_who_is_missing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Distribution:
         *,
         num_shares: int = 1,
         checked: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda rows: rows,
-        **options: object,
+        **options: Unpack[DatasetOptions],
     ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
         """What the replicas of this process read, for `fit` with a number of steps.
 
@@ -98,12 +100,21 @@ class Distribution:
           num_shares: that the rows are divided into; of a split that is not trained on it may be
             the number of replicas.
           checked: looks at the rows and returns them.
-          **options: of `data_pipeline.reader.make_dataset`.
+          **options: see `DatasetOptions`.
         """
 
-        def read(**replicas: object) -> tf.data.Dataset:
-            shares = {"num_shares": num_shares, **replicas}
-            return checked(replica_batches(directory, split, batch_size, **shares, **options))
+        def read(num_replicas: int = 1, replicas: Sequence[int] = (0,)) -> tf.data.Dataset:
+            return checked(
+                replica_batches(
+                    directory,
+                    split,
+                    batch_size,
+                    num_shares=num_shares,
+                    num_replicas=num_replicas,
+                    replicas=replicas,
+                    **options,
+                )
+            )
 
         if not self.reads_shares:
             return read()
@@ -121,6 +132,7 @@ def start(
     cluster: Cluster,
     *,
     min_shard_bytes: int = 1 << 18,
+    connect_seconds: float = 600.0,
     tpu: str = "",
     deterministic: bool = False,
 ) -> Distribution:
@@ -129,11 +141,13 @@ def start(
     Args:
       cluster: what this process is among others, which it waits for.
       min_shard_bytes: see `experiments.parameter_servers.connect`.
+      connect_seconds: how long the chief of parameter servers waits for the others.
       tpu: address of a TPU, for the strategy "tpu".
       deterministic: whether the same run has the same result, bit by bit.
 
     Raises:
       ValueError: there is no TPU at the address, or the strategy does not repeat.
+      RuntimeError: others do not answer in time.
     """
     if deterministic and cluster.strategy == "parameter_server":
         raise ValueError(
@@ -145,37 +159,18 @@ def start(
         tf.get_logger().setLevel("ERROR")
     if deterministic:
         tf.config.experimental.enable_op_determinism()
+    if cluster.strategy == "multi_worker":
+        tell_who_is_missing(cluster, ("chief", "worker"))  # all wait for all, and cannot say so
     strategies = {
         "default": tf.distribute.get_strategy,
         "mirrored": tf.distribute.MirroredStrategy,
         "multi_worker": tf.distribute.MultiWorkerMirroredStrategy,
-        "parameter_server": lambda: connect(cluster, min_shard_bytes=min_shard_bytes),
+        "parameter_server": lambda: connect(
+            cluster, min_shard_bytes=min_shard_bytes, seconds=connect_seconds
+        ),
         "tpu": lambda: _on_tpu(tpu),
     }
     return Distribution(cluster, strategies[cluster.strategy]())
-
-
-@contextlib.contextmanager
-def lost_processes() -> Iterator[None]:
-    """Says what to do when another process of the cluster is gone.
-
-    Raises:
-      RuntimeError: instead of what TensorFlow raises.
-    """
-    lost = (
-        tf.errors.UnavailableError,
-        tf.errors.AbortedError,
-        tf.errors.CancelledError,
-        tf.errors.DeadlineExceededError,
-    )
-    try:
-        yield
-    except lost as error:
-        raise RuntimeError(
-            "Another process of the cluster is gone, or does not answer. Received: "
-            f"{type(error).__name__}. Expected: all of its processes. Start every one again with "
-            "the same command: the run goes on from its last checkpoint. --v=1 tells more."
-        ) from error
 
 
 def _on_tpu(address: str) -> tf.distribute.Strategy:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import pathlib
 import tempfile
+from typing import TYPE_CHECKING
 
 from absl import flags
 from rich.console import Console
@@ -21,6 +22,9 @@ from rich.table import Table
 from data_pipeline.cli import load_tensorflow, run_main, write_results
 from data_pipeline.progress import steps
 from experiments.runs import finished_run
+
+if TYPE_CHECKING:  # it loads TensorFlow
+    from experiments.evaluation import ScoredSplit
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Directory of a finished run (`clsd-train`).")
 _DATA_DIR = flags.DEFINE_string(
@@ -48,7 +52,7 @@ def main(argv: list[str]) -> None:
     encoder = Encoder.load(run.encoding)
     model = load_model(run, config)
     touched = rows_touched(load_untrained(run).backbone, model.backbone)
-    forms = {dtype: TableStorage(dtype) for dtype in STORAGE_TYPES}
+    forms: dict[str, TableStorage] = {dtype: TableStorage(dtype) for dtype in STORAGE_TYPES}
     forms |= {f"{dtype}, pruned": TableStorage(dtype, touched) for dtype in STORAGE_TYPES}
     measured: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as place, steps() as begin:
@@ -71,7 +75,7 @@ def main(argv: list[str]) -> None:
     )
 
 
-def _measure(path: pathlib.Path, scored: object, plain: dict | None) -> dict[str, float]:
+def _measure(path: pathlib.Path, scored: ScoredSplit, plain: dict | None) -> dict[str, float]:
     from clsd_tf import metrics
 
     variables = path / "variables"
@@ -87,7 +91,8 @@ def _measure(path: pathlib.Path, scored: object, plain: dict | None) -> dict[str
 
 
 def _render(measured: dict[str, dict[str, float]], title: str) -> str:
-    console = Console(file=io.StringIO(), width=100)
+    text = io.StringIO()
+    console = Console(file=text, width=100)
     table = Table(title=title, title_justify="left")
     table.add_column("tables")
     for name in ("bytes", "AUC", "difference", "log loss", "difference"):
@@ -103,7 +108,7 @@ def _render(measured: dict[str, dict[str, float]], title: str) -> str:
             f"{loss_difference:+.5f}",
         )
     console.print(table)
-    return console.file.getvalue().rstrip()
+    return text.getvalue().rstrip()
 
 
 def cli() -> None:

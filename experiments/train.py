@@ -157,6 +157,12 @@ _MIN_SHARD_BYTES = flags.DEFINE_integer(
     "many parts as there are servers.",
     1,
 )
+_CONNECT_SECONDS = flags.DEFINE_float(
+    "connect_seconds",
+    600.0,
+    "With --strategy=parameter_server, how long the chief waits for workers and servers to answer.",
+    0.0,
+)
 _TPU = flags.DEFINE_string("tpu", "local", "Name or address of the TPU of --strategy=tpu.")
 _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "The same result bit by bit, at some cost in speed."
@@ -196,29 +202,31 @@ def _train(run: Run, config: TrainConfig, cluster: Cluster) -> None:
 
     load_tensorflow(start_runtime=not cluster.addresses)
     from experiments import parameter_servers, strategies
+    from experiments.lost_processes import lost_processes
     from experiments.training import train_run
 
     if cluster.strategy == "parameter_server" and not cluster.is_chief:
         parameter_servers.serve(cluster, is_over)
         return
     started = time.monotonic()
-    with strategies.lost_processes():
+    with lost_processes(cluster):
         distribution = strategies.start(
             cluster,
             min_shard_bytes=_MIN_SHARD_BYTES.value,
+            connect_seconds=_CONNECT_SECONDS.value,
             tpu=_TPU.value,
             deterministic=_DETERMINISTIC.value,
         )
-        metrics = train_run(
+        phases = train_run(
             run,
             config,
             checkpoint_steps=_CHECKPOINT_STEPS.value,
             distribution=distribution,
             details=True,
         )
-        metrics["seconds"] = round(time.monotonic() - started, 1)
+        metrics = {**phases, "seconds": round(time.monotonic() - started, 1)}
         if cluster.is_chief:
-            confidence = metrics["student"].get("confidence")
+            confidence = phases["student"].get("confidence")
             if confidence and not is_quiet():
                 print_confidence(confidence)
             write_results(run.results, config=dataclasses.asdict(config), metrics=metrics)

@@ -46,7 +46,7 @@ def train_run(
     checkpoint_steps: int,
     distribution: Distribution | None = None,
     details: bool = False,
-) -> dict[str, object]:
+) -> dict[str, dict]:
     """Trains the models of `config` in the directory of `run`, or goes on where it stopped.
 
     Args:
@@ -75,7 +75,7 @@ def train_run(
     distribution.agree(0)
     encoder = Encoder.load(run.encoding)
     check_confidence(config, encoder)
-    results: dict[str, object] = {}
+    results: dict[str, dict] = {}
     teacher_config = dataclasses.replace(config, seed=config.seed + TEACHER_SEED)
 
     def finish_teacher(phase: Phase) -> None:
@@ -101,8 +101,22 @@ def train_run(
                 _fit(phase, model, encoder)
         results[phase.name] = phase.result
 
-    def phase_of(name: str, config: TrainConfig, **fields: object) -> Phase:
-        return Phase(name, run, config, checkpoint_steps, distribution=distribution, **fields)
+    def phase_of(
+        name: str,
+        config: TrainConfig,
+        *,
+        without_fold: tuple[int, int] | None = None,
+        details: bool = False,
+    ) -> Phase:
+        return Phase(
+            name,
+            run,
+            config,
+            checkpoint_steps,
+            without_fold=without_fold,
+            details=details,
+            distribution=distribution,
+        )
 
     taught_by = None
     if get_arm(config.method).needs_teacher:

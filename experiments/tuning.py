@@ -39,7 +39,11 @@ def search_space(variant: Variant) -> dict[str, Values]:
 
 def first_options(variant: Variant) -> Options:
     """Where the search begins: the arm as it is without one."""
-    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    defaults: Options = {
+        field.name: field.default
+        for field in dataclasses.fields(TrainConfig)
+        if field.default is not dataclasses.MISSING
+    }
     known = {**defaults, **variant.entry.options}
     # Options of an objective have their defaults there: its search begins with their first values.
     return {name: known.get(name, values[0]) for name, values in search_space(variant).items()}

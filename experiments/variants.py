@@ -95,7 +95,7 @@ def with_options(config: TrainConfig, options: Mapping[str, Value]) -> TrainConf
     """`config` with options of the run, its arm, its method and its confidence replaced."""
     of_method = get_arm(config.method).method_options
     run: dict[str, Value] = {}
-    parts: dict[str, dict[str, object]] = {
+    parts: dict[str, dict] = {
         name: dict(getattr(config, name))
         for name in ("options", "method_options", "confidence_options")
     }
@@ -108,7 +108,12 @@ def with_options(config: TrainConfig, options: Mapping[str, Value]) -> TrainConf
             parts["options"][name] = value
         else:
             run[name] = value
-    return dataclasses.replace(config, **run, **parts)
+    return _replaced(config, {**run, **parts})
+
+
+def _replaced(config: TrainConfig, fields: dict) -> TrainConfig:
+    """The types of the values were checked where the variant was read."""
+    return dataclasses.replace(config, **fields)
 
 
 def _value(text: str) -> Value:

@@ -88,6 +88,20 @@ def test_public_names_exist_and_are_listed():
     assert set(clsd_tf.__all__) <= set(dir(clsd_tf))
 
 
+def test_who_reads_types_finds_what_is_there():
+    source = pathlib.Path(clsd_tf.__file__).read_text(encoding="utf-8")
+    (typed,) = [
+        node
+        for node in ast.parse(source).body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    for imported in typed.body:
+        (name,) = imported.names
+        value = getattr(importlib.import_module(imported.module), name.name)
+        assert getattr(clsd_tf, name.asname) is value
+    assert {i.names[0].asname for i in typed.body} == set(clsd_tf.__all__)
+
+
 def test_what_is_public_is_documented_and_little():
     page = (ROOT / "docs" / "api" / "public.md").read_text(encoding="utf-8")
     table = page[page.index("|---|") : page.index("What stands in submodules")]

@@ -94,7 +94,7 @@ def log_tables(size: LogSize, seed: int = 0) -> Iterator[pa.Table]:
     effects = {name: random.normal(0, 0.8, size.vocabulary) for name in ("user_id", "item_id")}
     for start in range(0, size.rows, _CHUNK_ROWS):
         rows = min(_CHUNK_ROWS, size.rows - start)
-        columns = {
+        columns: dict[str, np.ndarray] = {
             name: (size.vocabulary * random.random(rows) ** 3).astype(np.int64) for name in size.ids
         }
         columns |= {name: random.normal(0, 1, rows).round(4) for name in size.numbers}

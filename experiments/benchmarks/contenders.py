@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal
 
 OURS = "clsd_tf"
@@ -22,7 +23,7 @@ class Contender:
 
     name: str
     worker: str
-    options: dict[str, object] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, object] = dataclasses.field(default_factory=dict)
     environment: str | None = None
     steps: int = 1
 

@@ -7,6 +7,7 @@ import os
 import pathlib
 import signal
 import subprocess
+from collections.abc import Mapping
 
 WORKERS = pathlib.Path(__file__).parent / "workers"
 _SECONDS_TO_END = 20
@@ -50,7 +51,7 @@ class WorkerProcess:
     def __exit__(self, *exception: object) -> None:
         self.stop()
 
-    def prepare(self, options: dict[str, object]) -> dict[str, object]:
+    def prepare(self, options: Mapping[str, object]) -> dict[str, object]:
         """Lets it get ready. Raises WorkerError."""
         return self._ask(command="prepare", options=options)["info"]
 

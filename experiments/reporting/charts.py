@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
 
 from experiments.reporting.blocks import Figure, Table, shortened
 from experiments.reporting.svg import GRID, INK, MUTED, SERIES, drawing, to_svg, width_of
@@ -234,5 +235,5 @@ def _name_rows(axis: Axes, names: Sequence[str]) -> None:
     axis.spines["left"].set_color(GRID)
 
 
-def _block(figure: object, name: str, title: str, alt: str, table: Table) -> Figure:
+def _block(figure: Drawing, name: str, title: str, alt: str, table: Table) -> Figure:
     return Figure(title, alt, to_svg(figure, name, title, alt), width_of(figure), table)

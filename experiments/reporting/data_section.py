@@ -10,7 +10,7 @@ from experiments.reporting.blocks import Section, Table, count, share
 from experiments.reporting.runs import RunFacts
 
 
-def data_section(runs: Sequence[RunFacts], statistics: Mapping[str, object]) -> Section:
+def data_section(runs: Sequence[RunFacts], statistics: Mapping) -> Section:
     """What was trained on, and with which options.
 
     Args:
@@ -54,7 +54,8 @@ def data_section(runs: Sequence[RunFacts], statistics: Mapping[str, object]) -> 
 def _options(runs: Sequence[RunFacts]) -> list[Table]:
     """Options that differ between runs, and the others."""
     configs = [dataclasses.asdict(facts.config) for facts in runs]
-    differing, shared = [], []
+    differing: list[tuple[str, ...]] = []
+    shared: list[tuple[str, ...]] = []
     for name in configs[0]:
         values = [config[name] for config in configs]
         shown = [v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values]

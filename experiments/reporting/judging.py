@@ -76,9 +76,14 @@ def _compared(judged: list[Judged], base: Judged, draws: int) -> list[Judged]:
     with progress("Intervals over users", len(wanted) * len(others), "intervals") as advance:
         for each in others:
             for metric, group, labels, chosen, within_users in wanted:
-                columns = (labels, each.scored.scores, base.scored.scores, base.scored.users)
                 if len(np.unique(labels[chosen])) == 2:
-                    pair = PairedScores(*(column[chosen] for column in columns), within_users)
+                    pair = PairedScores(
+                        labels[chosen],
+                        each.scored.scores[chosen],
+                        base.scored.scores[chosen],
+                        base.scored.users[chosen],
+                        within_users,
+                    )
                     interval = difference_over_users([pair], draws=draws)
                     if group is None:
                         each.contrasts[metric] = interval

@@ -26,7 +26,7 @@ class PhaseFacts:
     """
 
     name: str
-    result: dict[str, object]
+    result: dict
     curve: list[dict[str, float]]
 
 
@@ -77,7 +77,7 @@ def read_runs(directories: Sequence[str]) -> list[RunFacts]:
     return facts
 
 
-def read_comparison(path: pathlib.Path) -> dict[str, object]:
+def read_comparison(path: pathlib.Path) -> dict[str, dict]:
     """The `results.json` of a comparison.
 
     Raises:

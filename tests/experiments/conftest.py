@@ -14,6 +14,7 @@ from data_pipeline.manifest import Manifest, data_checksum
 from experiments.arms import get_arm
 from experiments.runs import Run, TrainConfig
 from experiments.training import train_run
+from tests.experiments.processes import Cluster
 
 
 def run_command(module: str, *arguments: str, cwd: pathlib.Path) -> pathlib.Path:
@@ -102,3 +103,24 @@ def clsd(tmp_path_factory, configure, train) -> Run:
     """A finished run of CLSD with confidence per group, and all that TensorBoard can show of it."""
     config = configure("clsd", options={"confidence": "affine"})
     return train(tmp_path_factory.mktemp("runs") / "clsd", config, details=True)
+
+
+@pytest.fixture(scope="session")
+def sharded(log, run):
+    """The log in three shards, which two workers cannot divide evenly."""
+    flags = ["--output_dir=sharded", "--num_shards=3", "--block_rows=256"]
+    where = (f"--spec={log / 'spec.toml'}", f"--input={log}", *flags)
+    directory = run("data_pipeline.prepare", *where, cwd=log.parent).parent
+    assert len(Manifest.load(directory).of_split("train")) == 3
+    return directory
+
+
+@pytest.fixture
+def cluster(sharded, tmp_path):
+    """Makes processes that train a run in `together`."""
+
+    def cluster(*flags: str, module: str = "experiments.train", **tasks: int) -> Cluster:
+        command = [module, f"--data_dir={sharded}", "--model_dir=together", "--backbone=mlp"]
+        return Cluster(tmp_path, [*command, '--backbone_options={"units": [16]}', *flags], tasks)
+
+    return cluster

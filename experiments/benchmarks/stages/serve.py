@@ -8,12 +8,12 @@ from experiments.benchmarks.click_log import make_prepared
 from experiments.benchmarks.contenders import OURS, Comparison, Contender, Target
 from experiments.benchmarks.floors import MachineRates, dense_floor
 from experiments.benchmarks.settings import Settings
-from experiments.benchmarks.stages.train import multiplications
+from experiments.benchmarks.stages.train import Sizes, multiplications
 
 _PLAIN = "plain backbone"
 _DENSE, _ONE_USER = "clsd_tf, dense input", "clsd_tf, one user and many items"
 _CANDIDATES = (1, 100, 500)
-_SIZES = {"dim": 16, "units": [256, 128], "num_cross_layers": 2}  # the defaults
+_SIZES: Sizes = {"dim": 16, "units": [256, 128], "num_cross_layers": 2}  # the defaults
 
 
 def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import NotRequired, TypedDict
 
 from clsd_tf.backbones import backbone_names
 from experiments.benchmarks.click_log import make_arrays, make_prepared
@@ -11,7 +12,18 @@ from experiments.benchmarks.floors import MachineRates, dense_floor, stack_multi
 from experiments.benchmarks.settings import Settings
 
 # Of the comparison like for like.
-SIZES: dict[str, object] = {
+
+
+class Sizes(TypedDict):
+    """Widths of a model."""
+
+    dim: int
+    units: list[int]
+    num_cross_layers: int
+    attention_units: NotRequired[list[int]]  # of din
+
+
+SIZES: Sizes = {
     "dim": 16,
     "units": [256, 128, 64],
     "num_cross_layers": 3,
@@ -31,11 +43,11 @@ _OPTIMIZER_TARGETS = ((2_000_000, 3.0), (10_000_000, 10.0))
 
 def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]:
     """All of the stage."""
-    base = {"arrays": str(make_arrays(settings.data, settings.size))}
+    base: dict[str, str | int] = {"arrays": str(make_arrays(settings.data, settings.size))}
     base |= {"batch_size": settings.batch_size, "cardinality": settings.size.vocabulary + 2}
     for backbone in [name for name in _BACKBONES if name in backbone_names()]:
         options = {**base, "backbone": backbone, "lists": backbone == "din"}
-        yield _like_for_like(settings, options, rates)
+        yield _like_for_like(settings, backbone, options, rates)
     for backbone in [name for name in _BACKBONES if name in backbone_names()]:
         options = {**base, "backbone": backbone, "lists": backbone == "din", "sizes": None}
         yield _as_documented(settings, options)
@@ -43,23 +55,22 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
     yield _whole_job(settings)
     for rows, bound in _OPTIMIZER_TARGETS:
         options = {**base, "backbone": "dcn_v2", "lists": False, "sizes": None}
-        options["cardinality"] = max(base["cardinality"], rows // settings.size.categorical)
-        yield _optimizers(settings, options, bound)
+        cardinality = max(settings.size.vocabulary + 2, rows // settings.size.categorical)
+        yield _optimizers(settings, {**options, "cardinality": cardinality}, cardinality, bound)
 
 
 def _like_for_like(
-    settings: Settings, options: dict[str, object], rates: MachineRates
+    settings: Settings, backbone: str, options: Mapping[str, object], rates: MachineRates
 ) -> Comparison:
     """The same widths, tables, optimizer and batch for all."""
     options = {**options, "sizes": SIZES, "optimizer": "adagrad"}
-    backbone = options["backbone"]
-    peers = (
+    all_peers = (
         (_DEEPCTR, "deepctr_train", "deepctr"),
         (_TFRS, "tfrs_train", None),
         (_KERAS3, "keras3_train", "keras3"),
         (_TORCH, "torch_train", "torch"),
     )
-    peers = tuple(peer for peer in peers if peer[0] not in _NOT_LIKE[backbone])
+    peers = tuple(peer for peer in all_peers if peer[0] not in _NOT_LIKE[backbone])
     return Comparison(
         "train",
         f"{backbone}, like for like",
@@ -78,7 +89,7 @@ def _like_for_like(
     )
 
 
-def _as_documented(settings: Settings, options: dict[str, object]) -> Comparison:
+def _as_documented(settings: Settings, options: Mapping[str, object]) -> Comparison:
     """Default widths and the optimizer of each one's documentation."""
     ours = Contender(OURS, "own_train", {**options, "optimizer": "default"}, steps=settings.steps)
     theirs = {**options, "optimizer": "adam"}
@@ -143,8 +154,10 @@ def _whole_job(settings: Settings) -> Comparison:
     return Comparison("train", "whole job", tuple(contenders), tuple(targets))
 
 
-def _optimizers(settings: Settings, options: dict[str, object], bound: float) -> Comparison:
-    rows = options["cardinality"] * settings.size.categorical
+def _optimizers(
+    settings: Settings, options: Mapping[str, object], cardinality: int, bound: float
+) -> Comparison:
+    rows = cardinality * settings.size.categorical
     return Comparison(
         "train",
         f"dcn_v2, {rows / 1e6:.0f} M table rows",
@@ -158,9 +171,7 @@ def _optimizers(settings: Settings, options: dict[str, object], bound: float) ->
     )
 
 
-def multiplications(
-    backbone: str, settings: Settings, sizes: Mapping[str, object] = SIZES, *, lists: bool
-) -> int:
+def multiplications(backbone: str, settings: Settings, sizes: Sizes = SIZES, *, lists: bool) -> int:
     """Multiplications an example on the way forward, of all matrices.
 
     Args:

@@ -1,0 +1,81 @@
+"""What a process of a cluster says when it has lost another one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+import tensorflow as tf
+from absl import logging
+
+from experiments.cluster import Cluster
+from experiments.presence import absent
+
+_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
+
+
+@contextlib.contextmanager
+def lost_processes(cluster: Cluster) -> Iterator[None]:
+    """Says what to do when another process of the cluster is gone.
+
+    Args:
+      cluster: of this process.
+
+    Raises:
+      RuntimeError: instead of what TensorFlow raises.
+    """
+    try:
+        yield
+    except _LOST as error:
+        told = describe_loss(cluster, type(error).__name__)
+        if cluster.addresses and not logging.level_debug():
+            _hide_native_errors()
+        raise RuntimeError(told) from error
+
+
+def describe_loss(cluster: Cluster, error: str) -> str:
+    """What happened, and what to do.
+
+    Args:
+      cluster: of this process.
+      error: name of what TensorFlow raised.
+    """
+    if cluster.strategy == "parameter_server":
+        return _of_servers(absent(cluster, ("ps",)), error)
+    # Who was first cannot be told: all others end as soon as they notice.
+    return (
+        f"Another process of the cluster is gone, or does not answer. Received: {error}. Expected: "
+        "all of its processes. Start every one again with the same command: the run goes on from "
+        "its last checkpoint. --v=1 tells more."
+    )
+
+
+def _of_servers(gone: Sequence[str], error: str) -> str:
+    """The loss of a worker is none to a chief: what it has lost is a server, and what it held."""
+    received = f"nothing from {', '.join(gone)}" if gone else "all answer, one without its memory"
+    start = "it again, and this chief" if gone else "this chief again"
+    return (
+        "A parameter server is gone, and with it the part of the model that it held. Received: "
+        f"{received} ({error}). Expected: servers that last as long as the chief. Start {start}, "
+        "with the same command: the run goes on from its last checkpoint. --v=1 tells more."
+    )
+
+
+def _hide_native_errors() -> None:
+    """From here on only Python writes to standard error.
+
+    Everything that TensorFlow still holds on a lost process fails once more when it is let go,
+    in hundreds of lines after the sentence that says what to do.
+    """
+    sys.stderr.flush()
+    shown = os.fdopen(os.dup(2), "w", buffering=1)
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    sys.stderr = shown
