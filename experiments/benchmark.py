@@ -80,6 +80,7 @@ def main(argv: list[str]) -> None:
         _BATCH_SIZE.value,
         _STEPS.value,
         tuple(int(text) for text in _GROWTH_ROWS.value),
+        _CASES.value,
     )
     environments = pathlib.Path(_ENVIRONMENTS.value or output_dir / "environments").absolute()
     logs = output_dir / "logs"

@@ -65,6 +65,7 @@ class Comparison:
       targets: for their ratios.
       unit: what an example is.
       floors: name -> CPU microseconds an example below which it cannot be done.
+      warm_up: rounds before, which do not count: they load, compile and fill caches.
     """
 
     stage: str
@@ -73,3 +74,4 @@ class Comparison:
     targets: tuple[Target, ...] = ()
     unit: str = "example"
     floors: dict[str, float] = dataclasses.field(default_factory=dict)
+    warm_up: int = 1

@@ -40,7 +40,6 @@ def measure(
     environments: pathlib.Path,
     logs: pathlib.Path,
     progress: Callable[[str], None],
-    warm_up: int = 1,
 ) -> Measured:
     """Runs a comparison.
 
@@ -50,7 +49,6 @@ def measure(
       environments: directory of the peers' environments.
       logs: directory for what workers write to standard error.
       progress: called with what is being done.
-      warm_up: rounds before, which do not count: they load, compile and fill caches.
 
     Returns:
       What was measured. A contender that fails is skipped with its reason, whenever it fails.
@@ -69,7 +67,7 @@ def measure(
                 workers[contender.name] = worker
             except (LookupError, WorkerError) as error:
                 skipped[contender.name] = str(error)
-        for number in range(-warm_up, repetitions):
+        for number in range(-comparison.warm_up, repetitions):
             # Another one begins each round: what comes after a costly one finds warmer caches.
             order = [c for c in comparison.contenders if c.name in workers]
             shift = number % len(order) if order else 0

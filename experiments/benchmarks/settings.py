@@ -18,6 +18,7 @@ class Settings:
       batch_size: impressions a step.
       steps: of training in a repetition.
       growth_rows: rows of the logs by which growth is measured; the last for memory too.
+      cases: part of the names of cases that are measured; empty: all.
     """
 
     directory: pathlib.Path
@@ -25,6 +26,7 @@ class Settings:
     batch_size: int = 4096
     steps: int = 10
     growth_rows: tuple[int, ...] = ()
+    cases: str = ""
 
     @property
     def data(self) -> pathlib.Path:

@@ -181,6 +181,7 @@ def test_a_command_costs_what_its_process_took(tmp_path):
             Contender("busy", "command_worker", {"arguments": ["-c", program], "examples": 1}),
             Contender("failing", "command_worker", {"arguments": ["-c", "exit(3)"], "examples": 1}),
         ),
+        warm_up=0,
     )
     measured = measure(
         comparison,
@@ -188,7 +189,6 @@ def test_a_command_costs_what_its_process_took(tmp_path):
         environments=tmp_path,
         logs=tmp_path / "logs",
         progress=lambda text: None,
-        warm_up=0,
     )
     (one,) = measured.samples["busy"]
     assert one["cpu_us"] > 10_000
