@@ -7,9 +7,10 @@ number in the order, and a trainer takes it only if that is the one that comes n
     a lower one       is dropped: a worker was started again and begins anew
     a higher one      the service has forgotten what comes next: this trainer came too late for its
                       window, or is slower than the others. It reads the rest by itself
-    no batch at all   for longer than the service's patience: the same
+    no batch at all   for longer than the service's patience: an error, where tf.data service would
+                      wait without end
 
-So a trainer sees the batches that it would have read without the service, whatever happens to it.
+So a trainer sees the batches that it would have read without the service, or says that it is gone.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from data_pipeline.service_client import InputService, InputServiceError
 
 # Numbers beside those of batches: news of the service. "Lost" is above all others.
 _WELL, _LOST = -1, np.iinfo(np.int64).max
-_ASK_SECONDS = 1.0
+# What waits for news ends no sooner than they come.
+_NEWS_SECONDS = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,15 +68,16 @@ def served_batches(service: InputService, order: Order) -> tf.data.Dataset:
     """The batches of `order` from `start` to `stop`.
 
     Args:
-      service: that is asked for them; one that is known to be gone is not.
+      service: that is asked for them.
       order: of the batches.
 
     Raises:
-      InputServiceError: the service does not answer, and has not before.
+      InputServiceError: the service does not answer.
     """
-    if order.start == order.stop or not service.require():
+    if order.start == order.stop:
         return order.batches_from(order.start)
-    numbered = _with_news(_from_service(service, order), service)
+    service.require()
+    numbered = _with_news(_service_reader(service, order), service)
     start, stop = (tf.constant(number, tf.int64) for number in (order.start, order.stop))
 
     def compare(expected: tf.Tensor, element: tuple) -> tuple:
@@ -92,17 +95,20 @@ def served_batches(service: InputService, order: Order) -> tf.data.Dataset:
             _maybe(tf.logical_and(number > expected, expected < stop)).flat_map(rest)
         )
 
-    return numbered.scan(start, compare).flat_map(emit).take(order.stop - order.start)
+    batches = numbered.scan(start, compare).flat_map(emit)
+    # After a `prefetch` the end of the reading does not wait for what is still on its way.
+    return batches.prefetch(1).take(order.stop - order.start)
 
 
 @contextlib.contextmanager
 def service_errors(service: InputService | None, directory: str | pathlib.Path) -> Iterator[None]:
-    """Says what is wrong when a service that reads `directory` for this process does not find it.
+    """Says what is wrong with a service that reads `directory` for this process.
 
     Damaged shards are told by `read_errors`, whoever reads them.
 
     Raises:
-      InputServiceError: instead of `tf.errors.NotFoundError` and `tf.errors.PermissionDeniedError`.
+      InputServiceError: instead of `tf.errors.NotFoundError`, `tf.errors.PermissionDeniedError` and
+        what is raised when the service is gone.
     """
     try:
         yield
@@ -114,17 +120,25 @@ def service_errors(service: InputService | None, directory: str | pathlib.Path) 
             f"The input service at {service.address} cannot read the data set. Received: {cause}. "
             f"Expected: {pathlib.Path(directory).resolve()} under the same path on its machine, "
             "and a service that remembers its trainers, which takes --work_dir if it is started "
-            "again. Mend that, or leave --input_service out; a run goes on from its last checkpoint."
+            "again. Mend that, or leave --input_service out; runs go on from their checkpoints."
+        ) from error
+    except tf.errors.UnknownError as error:
+        if service is None or InputServiceError.__name__ not in error.message:
+            raise
+        raise InputServiceError(
+            f"The input service at {service.address} is gone. Received: nothing from it for "
+            f"{service.patience_seconds:g} s. Expected: batches. Start it again, or leave "
+            "--input_service out, and give the same command: a run goes on from its last "
+            "checkpoint, with the same result."
         ) from error
 
 
-def _from_service(service: InputService, order: Order) -> tf.data.Dataset:
-    """(number, batch), from wherever the service's window begins; without an end."""
+def _service_reader(service: InputService, order: Order) -> Callable[[], tf.data.Dataset]:
+    """Makes (number, batch), from wherever the service's window begins; without an end."""
     batches = order.batches_from(order.first)
-    numbered = batches.enumerate(order.first)
     # A reading that is shared must not end. What follows the last batch costs nothing.
     end = empty_batches(batches, 1).map(lambda batch: (tf.constant(order.stop, tf.int64), batch))
-    endless = numbered.concatenate(end.repeat())
+    endless = batches.enumerate(order.first).concatenate(end.repeat())
     endless = endless.apply(
         tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY)
     )
@@ -135,36 +149,40 @@ def _from_service(service: InputService, order: Order) -> tf.data.Dataset:
     dataset_id = api.register_dataset(
         service.address, endless.with_options(options), compression=None, dataset_id=order.name
     )
-    return api.from_dataset_id(
+    trainer = uuid.uuid4().hex
+    return lambda: api.from_dataset_id(
         processing_mode=api.ShardingPolicy.OFF,  # each worker has all batches, in order
         service=service.address,
         dataset_id=dataset_id,
         element_spec=endless.element_spec,
         job_name=order.name,
-        cross_trainer_cache=api.CrossTrainerCache(trainer_id=uuid.uuid4().hex),
+        cross_trainer_cache=api.CrossTrainerCache(trainer_id=trainer),
     )
 
 
-def _with_news(numbered: tf.data.Dataset, service: InputService) -> tf.data.Dataset:
-    """The same, with news of the service between the batches: (`_WELL` or `_LOST`, no batch).
+def _with_news(
+    read_service: Callable[[], tf.data.Dataset], service: InputService
+) -> tf.data.Dataset:
+    """(number, batch), and news of the service between them: (`_WELL` or `_LOST`, no batch).
 
     The client of tf.data service waits without end for a service that is gone; what waits beside it
     in another thread does not. Batches keep their order, since one thread brings them.
     """
 
     def ask() -> np.int64:
-        time.sleep(_ASK_SECONDS)
+        time.sleep(_NEWS_SECONDS)
         return np.int64(_LOST if service.is_lost() else _WELL)
 
     empty = tf.nest.map_structure(
-        lambda spec: tf.zeros([0, *spec.shape[1:]], spec.dtype), numbered.element_spec[1]
+        lambda spec: tf.zeros([0, *spec.shape[1:]], spec.dtype), read_service().element_spec[1]
     )
 
     def news(_: tf.Tensor) -> tuple:
         return tf.ensure_shape(tf.numpy_function(ask, [], tf.int64), []), empty
 
     def source(index: tf.Tensor) -> tf.data.Dataset:
-        read = _maybe(index == 0).flat_map(lambda _: numbered)
+        # Made here, in each iteration anew: tf.data service refuses to go over one twice.
+        read = _maybe(index == 0).flat_map(lambda _: read_service())
         asked = _maybe(index == 1).flat_map(lambda _: tf.data.Dataset.range(1 << 62).map(news))
         return read.concatenate(asked)
 
@@ -183,11 +201,13 @@ def _maybe(condition: tf.Tensor) -> tf.data.Dataset:
 
 
 def _tell(expected: np.int64, number: np.int64) -> np.int64:
-    """Logs why the rest is read here; returns where it begins."""
-    reason = "is gone" if number == _LOST else f"has forgotten it and is at batch {number}"
+    """Logs that the rest is read here, and returns where it begins; raises where nothing comes."""
+    if number == _LOST:
+        raise InputServiceError(f"Received: nothing after batch {expected - 1}.")
     logging.warning(
-        "From batch %d on the shards are read without the input service, which %s.",
+        "From batch %d on the shards are read without the input service, which is at batch %d for "
+        "this trainer. More --cache_mb lets trainers be farther apart.",
         expected,
-        reason,
+        number,
     )
     return expected

@@ -10,12 +10,12 @@ import functools
 import time
 
 import grpc
-from absl import logging
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 _SCHEME = "grpc://"
 _ANSWER_SECONDS = 5.0
 _POLL_SECONDS = 0.5
+_ASK_SECONDS = 1.0
 _LIST_WORKERS = "/tensorflow.data.DispatcherService/GetWorkers"
 _LIST_TASKS = "/tensorflow.data.WorkerService/GetWorkerTasks"
 _MEND = (
@@ -33,8 +33,8 @@ class InputService:
 
     Args:
       address: "grpc://host:port".
-      patience_seconds: how long it may be gone before a trainer reads by itself, or, before the
-        first batch, how long a dispatcher may be without workers.
+      patience_seconds: how long it may be gone while a trainer reads, or, before that, how long a
+        dispatcher may be without workers.
 
     Raises:
       ValueError: it is no such address.
@@ -48,45 +48,33 @@ class InputService:
             raise ValueError(f"The input service has an address. Received: {address!r}. {_MEND}")
         self.address = address
         self.patience_seconds = patience_seconds
-        self._has_answered = False
-        self._failing_since: float | None = None
+        self._gone_since: float | None = None
+        self._ask_again = 0.0
 
-    def require(self) -> bool:
-        """Whether it may be read from now.
+    def require(self) -> None:
+        """Waits for a service that is just starting.
 
         Raises:
-          InputServiceError: it does not answer and never has. One that has answered before is
-            done without, and that is logged.
+          InputServiceError: it cannot be read from.
         """
         stop = time.monotonic() + self.patience_seconds
         while (trouble := self.trouble()) is not None:
-            starting = isinstance(trouble, _NoWorker) and time.monotonic() < stop
-            if starting and not self._has_answered:
-                time.sleep(_POLL_SECONDS)
-            elif self._has_answered:
-                logging.warning(
-                    "The input service at %s is gone (%s): the shards are read without it.",
-                    self.address,
-                    trouble,
-                )
-                return False
-            else:
+            if not isinstance(trouble, _NoWorker) or time.monotonic() >= stop:
                 raise InputServiceError(
                     f"The input service cannot be read from. Received: {trouble} at "
                     f"{self.address}. {_MEND}"
                 )
-        self._has_answered = True
-        return True
+            time.sleep(_POLL_SECONDS)
 
     def is_lost(self) -> bool:
         """Whether it has been gone for longer than `patience_seconds`, as asked now and before."""
-        if self.trouble() is None:
-            self._failing_since = None
-            return False
-        now = time.monotonic()
-        if self._failing_since is None:
-            self._failing_since = now
-        return now - self._failing_since >= self.patience_seconds
+        if time.monotonic() >= self._ask_again:
+            is_gone = self.trouble() is not None
+            now = time.monotonic()
+            self._ask_again = now + _ASK_SECONDS
+            self._gone_since = (self._gone_since or now) if is_gone else None
+        gone_since = self._gone_since
+        return gone_since is not None and time.monotonic() - gone_since >= self.patience_seconds
 
     def trouble(self) -> str | None:
         """What is wrong with it now; None if its dispatcher and one of its workers answer."""
