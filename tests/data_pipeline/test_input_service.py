@@ -150,6 +150,7 @@ def test_trainers_of_unequal_speed_see_every_batch(service):
     assert len(seen) == 3
 
 
+@pytest.mark.slow
 def test_a_worker_is_killed_and_another_takes_its_place(tmp_path, told):
     port = free_port()
     roles = (f"--port={port}", "--role=dispatcher", f"--work_dir={tmp_path / 'journal'}")
