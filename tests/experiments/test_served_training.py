@@ -32,7 +32,7 @@ def begun(directory, config) -> Run:
 def test_an_interrupted_run_ends_as_one_that_reads_by_itself(
     tmp_path, configure, train, service, monkeypatch
 ):
-    config = configure("plain", epochs=2, input_shares=2)
+    config = configure("plain", epochs=2)
     own = train(tmp_path / "own", config)
     run = begun(tmp_path / "through", config)
     with monkeypatch.context() as patch:

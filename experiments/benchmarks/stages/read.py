@@ -44,7 +44,7 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
         floors={"two copies of a row": read_floor(row_bytes, rates)},
     )
     for trainers in (1, 2, 4):
-        yield _shared(columnar | batch, trainers, max(1, steps // trainers))
+        yield _shared(columnar | batch, trainers, steps)
     yield _shared(row | batch, 2, few, layout="row layout, ")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -18,13 +19,17 @@ _OWN_READ = pathlib.Path(__file__).with_name("own_read.py")
 class Trainers:
     """A step is a batch of each trainer; they take theirs at the same time."""
 
+    def __init__(self):
+        self._trainers: list[subprocess.Popen] = []
+        self._services: list[subprocess.Popen] = []
+
     def prepare(self, options: dict) -> dict:
         """Starts `trainers` processes, and with `through_service` a service for them."""
         reading = {name: options[name] for name in ("prepared", "batch_size")}
         if options["through_service"]:
             command = [sys.executable, "-P", "-m", "data_pipeline.input_service", "--quiet"]
-            self._service = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-            reading["service"] = self._service.stdout.readline().strip()
+            self._services = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True)]
+            reading["service"] = self._services[0].stdout.readline().strip()
         self._trainers = [
             subprocess.Popen(
                 [sys.executable, str(_OWN_READ)],
@@ -43,14 +48,26 @@ class Trainers:
 
     def end(self) -> None:
         """Ends the processes."""
+        self._signal(signal.SIGCONT)
         for trainer in self._trainers:
             trainer.stdin.close()
             trainer.wait()
-        if hasattr(self, "_service"):
-            self._service.terminate()
-            self._service.wait()
+        for service in self._services:
+            service.terminate()
+            service.wait()
 
     def _ask(self, **request: object) -> list[dict]:
+        self._signal(signal.SIGCONT)
+        try:
+            return self._answers(request)
+        finally:  # as this process is: they would go on to fill their buffers
+            self._signal(signal.SIGSTOP)
+
+    def _signal(self, number: int) -> None:
+        for process in [*self._trainers, *self._services]:
+            process.send_signal(number)
+
+    def _answers(self, request: dict) -> list[dict]:
         for trainer in self._trainers:
             trainer.stdin.write(json.dumps(request) + "\n")
             trainer.stdin.flush()
