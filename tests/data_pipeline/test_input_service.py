@@ -195,7 +195,9 @@ def test_a_service_that_is_gone_is_told_in_time(tmp_path):
         assert time.monotonic() - started < 60
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_it(tmp_path, number):
     journal = tmp_path / "journal"
     with ServiceProcess(tmp_path, f"--work_dir={journal}") as process:

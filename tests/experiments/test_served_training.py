@@ -29,6 +29,7 @@ def begun(directory, config) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_as_one_that_reads_by_itself(
     tmp_path, configure, train, service, monkeypatch
 ):
