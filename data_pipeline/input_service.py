@@ -7,8 +7,8 @@ python -m data_pipeline.input_service --role=worker --dispatcher=grpc://data-0:7
 
 Prints the address that `--input_service` of `clsd-train` and `clsd-compare` takes, and ends with
 SIGTERM or Ctrl-C. The shards have to lie under the same path as for the trainers. A further worker
-is a spare: each of them reads everything, and trainers go on while one of them lives. Whatever
-happens to the service, trainers see the batches that they would have read without it;
+is a spare: each of them reads everything, and trainers go on while one of them lives. Trainers
+see the batches that they would have read without it, or say that it is gone;
 docs/distributed.md says when it pays.
 """
 
