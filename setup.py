@@ -6,6 +6,7 @@ MAINS = {
     "clsd-spec": "data_pipeline.spec",
     "clsd-prepare": "data_pipeline.prepare",
     "clsd-simulate": "data_pipeline.simulate",
+    "clsd-input-service": "data_pipeline.input_service",
     "clsd-train": "experiments.train",
     "clsd-score": "experiments.score",
     "clsd-evaluate": "experiments.evaluate",
@@ -39,6 +40,7 @@ setup(
     install_requires=[
         "absl-py>=2.1,<3",
         "duckdb>=1.5,<2",
+        "grpcio>=1.75,<2",
         "ibis-framework[duckdb]>=12,<13",
         "numpy>=2.1,<3",
         "protobuf>=6.31.1,<8",

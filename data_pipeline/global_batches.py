@@ -18,6 +18,7 @@ from typing import TypedDict, Unpack
 import tensorflow as tf
 
 from data_pipeline.reader import make_dataset, steps_per_epoch
+from data_pipeline.service_client import InputService
 
 
 class DatasetOptions(TypedDict, total=False):
@@ -32,6 +33,7 @@ class DatasetOptions(TypedDict, total=False):
     extra_columns: Sequence[str]
     scores: str | pathlib.Path | None
     drop_remainder: bool
+    service: InputService | None
 
 
 def replica_batches(

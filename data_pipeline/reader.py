@@ -16,13 +16,15 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from clsd_tf.features import GROUP, LABEL, ROW, TEACHER_LOGIT, USER, WEIGHT
+from clsd_tf.features import GROUP, LABEL, ROW, USER, WEIGHT
 from clsd_tf.spec import read_spec
 from data_pipeline.batch_sizes import empty_batches, even_sizes, num_batches_of
 from data_pipeline.integrity import check_sizes, read_errors, verify
 from data_pipeline.manifest import Manifest, ShardError, ShardInfo
-from data_pipeline.scores import checked_sidecars, decode_logits
-from data_pipeline.shard_format import ShardFeature, parse_blocks, parse_rows, shard_features
+from data_pipeline.row_windows import RowReader
+from data_pipeline.served_batches import Order, served_batches
+from data_pipeline.service_client import InputService
+from data_pipeline.shard_format import ShardFeature, shard_features
 from data_pipeline.sharing import (
     ShardPart,
     divide,
@@ -40,12 +42,7 @@ __all__ = [
     "verify",
 ]
 
-# Rows that are permuted together: as good as a full shuffle where rows were shuffled when written.
-_WINDOW_ROWS = 32768
-_ROWS_AT_ONCE = 256
-_OPEN_FILES = 8
 _SPEC = "spec.toml"
-_SERIALIZED = "_serialized"
 
 
 def make_dataset(
@@ -65,6 +62,7 @@ def make_dataset(
     extra_columns: Sequence[str] = (),
     scores: str | pathlib.Path | None = None,
     drop_remainder: bool = False,
+    service: InputService | None = None,
 ) -> tf.data.Dataset:
     """Reads a split of a prepared data set, either layout.
 
@@ -91,6 +89,8 @@ def make_dataset(
         request.
       scores: directory of the teacher's logits (`clsd-score`), read along with the rows.
       drop_remainder: whether to leave out a smaller last batch.
+      service: that reads and parses for this process and others (`clsd-input-service`); the
+        batches are the same.
 
     Returns:
       Dataset of (features, label, weight). Features: name -> int64 ids `[batch]`, for lists
@@ -101,6 +101,7 @@ def make_dataset(
     Raises:
       ShardError: not a prepared data set, or a shard is missing or cut short.
       ScoreError: scores are missing, damaged, or of other rows.
+      InputServiceError: the service does not answer.
       ValueError: an argument is out of range, or names what the data set does not have.
     """
     manifest = Manifest.load(directory)
@@ -119,18 +120,39 @@ def make_dataset(
             f"Received: epochs={epochs}, skip_batches={skip_batches}."
         )
     shuffle = split == "train" if shuffle is None else shuffle
-    skip_epochs, skip_steps = divmod(skip_batches, steps) if steps else (0, 0)
-    rows = _RowReader(directory, manifest, share, features, scores)
+    rows = RowReader(directory, manifest, share, features, scores)
 
-    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.fold_in(tf.constant([seed, 0], tf.int64), epoch) if shuffle else None
-        windows = rows.windows(order)
-        batches = windows.rebatch(sizes or [1], drop_remainder=drop_remainder)
-        if num_batches is not None and len(sizes) < num_batches:
-            batches = batches.concatenate(empty_batches(windows, steps - len(sizes)))
-        return batches.skip(tf.where(epoch == skip_epochs, tf.constant(skip_steps, tf.int64), 0))
+    def batches_from(start: int | tf.Tensor) -> tf.data.Dataset:
+        first = start // steps if steps else 0
 
-    dataset = tf.data.Dataset.range(skip_epochs, epochs).flat_map(one_epoch)
+        def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+            order = tf.random.fold_in(tf.constant([seed, 0], tf.int64), epoch) if shuffle else None
+            windows = rows.windows(order)
+            batches = windows.rebatch(sizes or [1], drop_remainder=drop_remainder)
+            if num_batches is not None and len(sizes) < num_batches:
+                batches = batches.concatenate(empty_batches(windows, steps - len(sizes)))
+            return batches.skip(
+                tf.where(epoch == first, tf.cast(start - first * steps, tf.int64), 0)
+            )
+
+        return tf.data.Dataset.range(first, epochs).flat_map(one_epoch)
+
+    if service is None:
+        dataset = batches_from(skip_batches)
+    else:
+        order = Order(
+            {
+                "rows": rows.identity,
+                "sizes": [steps, sizes],
+                "seed": seed if shuffle else None,
+                "drop_remainder": drop_remainder,
+            },
+            first=skip_batches // steps * steps if steps else 0,
+            start=skip_batches,
+            stop=total,
+            batches_from=lambda start: batches_from(start).map(rows.to_table),
+        )
+        dataset = served_batches(service, order)
     dataset = dataset.map(rows.to_example, num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(total - skip_batches))
     options = tf.data.Options()
@@ -161,7 +183,7 @@ def shard_batches(
     """The model's features of one shard in batches, in the order of its rows."""
     check_sizes(directory, [shard])
     part = ShardPart(shard, 0, 1, shard.rows)
-    rows = _RowReader(directory, Manifest.load(directory), [part], _select(directory, None, ()))
+    rows = RowReader(directory, Manifest.load(directory), [part], _select(directory, None, ()))
     examples = rows.windows(None).rebatch(batch_size).map(rows.to_example)
     return examples.map(lambda features, label, weight: features).prefetch(2)
 
@@ -203,90 +225,3 @@ def _select(
             )
     kept = {*wanted, *extra_columns, LABEL, WEIGHT, GROUP, USER}
     return [feature for feature in shard_features(spec) if feature.name in kept]
-
-
-class _RowReader:
-    """Reads a worker's rows window by window."""
-
-    def __init__(
-        self,
-        directory: str | pathlib.Path,
-        manifest: Manifest,
-        share: Sequence[ShardPart],
-        features: Sequence[ShardFeature],
-        scores: str | pathlib.Path | None = None,
-    ):
-        self._columnar = manifest.layout == "columnar"
-        self._record_rows = record_rows(manifest)
-        self._features = features
-        files = {_SERIALIZED: [pathlib.Path(directory) / part.shard.file for part in share]}
-        if scores is not None:
-            files[TEACHER_LOGIT] = checked_sidecars(scores, [part.shard for part in share])
-        self._parts = (
-            {name: tf.constant([*map(str, paths)], tf.string) for name, paths in files.items()},
-            tf.constant([part.first for part in share], tf.int64),
-            tf.constant([part.every for part in share], tf.int64),
-        )
-
-    def windows(self, seed: tf.Tensor | None) -> tf.data.Dataset:
-        """One pass. Windows are tables of parsed rows (columnar) or of serialized ones (row).
-
-        Args:
-          seed: int64 `[2]`, of the order of files and of the rows in each window; None: as written.
-        """
-        records = self._records(seed).rebatch(max(1, _WINDOW_ROWS // self._record_rows))
-
-        def window(number: tf.Tensor, table: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            if self._columnar:
-                table |= parse_blocks(table.pop(_SERIALIZED), self._features)
-            if TEACHER_LOGIT in table:
-                table[TEACHER_LOGIT] = decode_logits(table[TEACHER_LOGIT])
-            if seed is None:
-                return table
-            rows = tf.shape(tf.nest.flatten(table)[0])[0]
-            order = _permutation(rows, tf.random.fold_in(seed, number))
-            return tf.nest.map_structure(lambda values: tf.gather(values, order), table)
-
-        return records.enumerate().map(window, num_parallel_calls=tf.data.AUTOTUNE)
-
-    def to_example(
-        self, batch: dict[str, tf.Tensor]
-    ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
-        """(features, label, weight) of a batch of what a window holds."""
-        table = batch if self._columnar else parse_rows(batch[_SERIALIZED], self._features)
-        features = {
-            f.name: table[f.name] if f.is_float else tf.cast(table[f.name], tf.int64)
-            for f in self._features
-        }
-        if TEACHER_LOGIT in batch:
-            features[TEACHER_LOGIT] = batch[TEACHER_LOGIT]
-        return features, tf.cast(features.pop(LABEL), tf.float32), features.pop(WEIGHT)
-
-    def _records(self, seed: tf.Tensor | None) -> tf.data.Dataset:
-        """Serialized records, several to an element: taking single ones is what costs."""
-        parts, cycle_length = self._parts, 1
-        if seed is not None:
-            order = _permutation(tf.size(parts[1]), seed)
-            parts = tf.nest.map_structure(lambda values: tf.gather(values, order), parts)
-            cycle_length = _OPEN_FILES
-        at_once = max(1, _ROWS_AT_ONCE // self._record_rows)
-
-        def records_of(
-            paths: dict[str, tf.Tensor], first: tf.Tensor, every: tf.Tensor
-        ) -> tf.data.Dataset:
-            batches = {
-                name: tf.data.TFRecordDataset(path).shard(every, first).batch(at_once)
-                for name, path in paths.items()
-            }
-            return tf.data.Dataset.zip(batches)
-
-        return tf.data.Dataset.from_tensor_slices(parts).interleave(
-            records_of,
-            cycle_length=cycle_length,
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-
-
-def _permutation(size: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    return tf.random.experimental.stateless_shuffle(tf.range(size), seed)

@@ -6,6 +6,8 @@ python -m experiments.compare --data_dir=prepared --arms=plain,clsd --num_trials
     --noise_rates=.05,.10,.20,.35 --noise=items:.1:.4 --output_dir=planted --dry_run
 python -m experiments.compare --data_dir=prepared --arms=plain,clsd --num_seeds=3 \
     --origins=20220430,20220501,20220502 --output_dir=origins
+python -m experiments.compare --data_dir=prepared --output_dir=comparison \
+    --input_service=grpc://localhost:7077
 
 Arms are compared with `plain` on validation rows; with --final on test rows too, and each such
 reading is noted in `test_readings.jsonl`. Fits are kept in `<output_dir>/fits` and never trained
@@ -29,6 +31,7 @@ from clsd_tf.backbones import check_backbone
 from data_pipeline.cli import load_tensorflow, run_main, write_results
 from data_pipeline.noise_kinds import noise_forms
 from data_pipeline.progress import Progress, steps
+from data_pipeline.service_client import InputService, ask_service
 from experiments.arms import ARMS
 from experiments.fits import FitCache, describe_fit
 from experiments.plan import Settings, num_fits
@@ -77,6 +80,9 @@ _PRIMARY = flags.DEFINE_enum(
 )
 _EPOCHS = flags.DEFINE_integer("epochs", 1, "Passes over the rows.", 1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 512, "Impressions a step.", 1)
+_INPUT_SERVICE = flags.DEFINE_string(
+    "input_service", None, "Address of a `clsd-input-service` that reads the training rows."
+)
 _DRAWS = flags.DEFINE_integer("bootstrap_draws", 1000, "Samples of users for intervals.", 1)
 _FINAL = flags.DEFINE_bool("final", False, "Read the test split too. Once, at the end.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say how many fits it would take, and stop.")
@@ -116,6 +122,7 @@ def main(argv: list[str]) -> None:
         return
 
     _require_extra()
+    service = ask_service(_INPUT_SERVICE.value)
     load_tensorflow()
     from experiments.comparison import satisfaction_to_judge_by
 
@@ -133,7 +140,7 @@ def main(argv: list[str]) -> None:
     }
     if _FINAL.value:
         note_reading(output / "test_readings.jsonl", settings, worlds)
-    metrics = _compare(settings, worlds, maker, cache, judge_by, splits, output)
+    metrics = _compare(settings, worlds, maker, cache, judge_by, splits, output, service)
     write_results(output / "results.json", config=config, metrics=metrics)
 
 
@@ -159,6 +166,7 @@ def _compare(
     judge_by: list[str],
     splits: list[str],
     output: pathlib.Path,
+    service: InputService | None,
 ) -> dict[str, object]:
     from experiments import contrasts
     from experiments.comparison import Comparison, noise_rates
@@ -178,7 +186,7 @@ def _compare(
             bar.advance(1)
             bar.say(describe_fit(config, seconds))
 
-        comparison = Comparison(settings, Fitter(cache, report), StudyStore(output))
+        comparison = Comparison(settings, Fitter(cache, report, service), StudyStore(output))
         for world, backbone in itertools.product(worlds, settings.backbones):
             fits, tried = comparison.judge(backbone, world.name, places[world], splits)
             trials += tried

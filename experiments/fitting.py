@@ -25,6 +25,7 @@ from clsd_tf.features import GROUP, ROW, TEACHER_LOGIT, USER
 from data_pipeline.cli import write_json
 from data_pipeline.directories import whole_file
 from data_pipeline.reader import make_dataset
+from data_pipeline.service_client import InputService
 from experiments.corrections import as_served
 from experiments.evaluation import ScoredSplit, score_split
 from experiments.fits import FitCache, teacher_config, trained_config
@@ -64,11 +65,18 @@ class Fitter:
     Args:
       cache: of the fits.
       report: called with each fit that was trained, and the seconds that it took.
+      service: that reads the training rows. Fits of a seed share an order: what one has read the
+        next finds there, whatever command trains it.
     """
 
-    def __init__(self, cache: FitCache, report: Callable[[TrainConfig, float], None]):
+    def __init__(
+        self,
+        cache: FitCache,
+        report: Callable[[TrainConfig, float], None],
+        service: InputService | None = None,
+    ):
         """See the class."""
-        self._cache, self._report = cache, report
+        self._cache, self._report, self._service = cache, report, service
         # TensorFlow takes many models in one process for one model that is traced again and again.
         tf.get_logger().setLevel("ERROR")
 
@@ -107,7 +115,9 @@ class Fitter:
         run.begin(config, overwrite=False)
         started = time.monotonic()
         with _quiet(run.directory / "train.log"):
-            phases = train_run(run, config, checkpoint_steps=_CHECKPOINT_STEPS)
+            phases = train_run(
+                run, config, checkpoint_steps=_CHECKPOINT_STEPS, service=self._service
+            )
         if "confidence" in config.options:
             _write(run.directory / _CONFIDENCES, _click_confidences(run, config))
         seconds = round(time.monotonic() - started, 1)

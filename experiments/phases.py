@@ -13,6 +13,7 @@ from clsd_tf.progressive import ScoredClicks
 from data_pipeline.cli import write_json
 from data_pipeline.manifest import Manifest
 from data_pipeline.reader import make_dataset
+from data_pipeline.service_client import InputService
 from experiments.models import save_model
 from experiments.runs import PHASE_RESULT, Run, TrainConfig
 from experiments.strategies import Distribution
@@ -33,6 +34,7 @@ class Phase:
         there are none, or better ones.
       details: whether TensorBoard is to show more than scalars and groups.
       distribution: the processes that train it.
+      service: that reads the training rows; None: this process does.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Phase:
     teacher_clicks: ScoredClicks | None = None
     details: bool = False
     distribution: Distribution = dataclasses.field(default_factory=Distribution)
+    service: InputService | None = None
 
     @property
     def directory(self) -> pathlib.Path:

@@ -2,16 +2,15 @@ r"""Trains a click model on prepared shards: plainly, by click confidence, or by
 
 python -m experiments.train --data_dir=prepared --model_dir=runs/plain --method=plain
 python -m experiments.train --data_dir=prepared --model_dir=runs/clsd --method=clsd \
-    --confidence=affine --student=weight --backbone=din --seed=1
-python -m experiments.train --data_dir=prepared --model_dir=runs/clsd --calibrate
+    --confidence=affine --student=weight --backbone=din --seed=1 \
+    --input_service=grpc://localhost:7077
 python -m experiments.train --data_dir=prepared --model_dir=runs/t_ce --method=t_ce \
     --method_options='{"drop_rate": 0.2, "ramp_steps": 500}'
 python -m experiments.train --data_dir=prepared --model_dir=runs/oof --method=clsd \
-    --confidence=affine --teacher=oof --num_folds=3
+    --confidence=affine --teacher=oof --num_folds=3 --explain
 python -m experiments.train --data_dir=prepared --model_dir=runs/quick --teacher_fraction=0.25
 python -m experiments.train --data_dir=prepared --model_dir=runs/second --method=clsd \
-    --teacher=scores --generations=2
-python -m experiments.train --data_dir=prepared --model_dir=runs/clsd --explain
+    --teacher=scores --generations=2 --calibrate
 python -m experiments.train --data_dir=day_1 --model_dir=runs/day_1 --teacher=ema \
     --confidence=affine
 python -m experiments.train --data_dir=day_2 --model_dir=runs/day_2 --teacher=ema \
@@ -39,6 +38,7 @@ from data_pipeline.directories import only_writer
 from data_pipeline.flag_errors import json_object
 from data_pipeline.manifest import data_checksum
 from data_pipeline.progress import is_quiet
+from data_pipeline.service_client import InputService, ask_service
 from experiments.arms import ARMS, CONFIDENCES, get_arm
 from experiments.cluster import STRATEGIES, Cluster, is_new
 from experiments.confidence_report import print_confidence
@@ -65,15 +65,10 @@ _BACKBONE_OPTIONS = flags.DEFINE_string(
     "backbone_options", "{}", "Arguments of the backbone as JSON, such as '{\"units\": [64, 32]}'."
 )
 _CONFIDENCE = flags.DEFINE_enum(
-    "confidence",
-    None,
-    list(CONFIDENCES),
-    "Confidence function; clsd has 'mixture'.",
+    "confidence", None, list(CONFIDENCES), "Confidence function; clsd has 'mixture'."
 )
 _CONFIDENCE_OPTIONS = flags.DEFINE_string(
-    "confidence_options",
-    "{}",
-    "Arguments of the confidence function as JSON: '{\"sharpness\": 3}'.",
+    "confidence_options", "{}", "Arguments of the function as JSON, such as '{\"sharpness\": 3}'."
 )
 _STUDENT = flags.DEFINE_enum(
     "student", None, ["weight", "soft"], "Confidence weighs clicks, or replaces their label."
@@ -145,25 +140,20 @@ _STRATEGY = flags.DEFINE_enum(
 _INPUT_SHARES = flags.DEFINE_integer(
     "input_shares",
     None,
-    "Shares of the rows that a batch is put together from; a multiple of the replicas of "
-    "--strategy=multi_worker, for which it is by default their number, else 1. Runs of as many "
-    "shares train on the same batches, whatever the number of processes.",
+    "Shares of the rows that a batch is put together from; a multiple of the replicas (default) of "
+    "--strategy=multi_worker. Runs of as many train on the same batches in any number of processes.",
     1,
 )
 _MIN_SHARD_BYTES = flags.DEFINE_integer(
-    "min_shard_bytes",
-    1 << 18,
-    "With --strategy=parameter_server, size of a part of a table, at least; a table has at most as "
-    "many parts as there are servers.",
-    1,
+    "min_shard_bytes", 1 << 18, "Least size of a part of a table on a parameter server.", 1
 )
 _CONNECT_SECONDS = flags.DEFINE_float(
-    "connect_seconds",
-    600.0,
-    "With --strategy=parameter_server, how long the chief waits for workers and servers to answer.",
-    0.0,
+    "connect_seconds", 600.0, "How long a chief waits for workers and parameter servers.", 0.0
 )
 _TPU = flags.DEFINE_string("tpu", "local", "Name or address of the TPU of --strategy=tpu.")
+_INPUT_SERVICE = flags.DEFINE_string(
+    "input_service", None, "Address of a `clsd-input-service` that reads the training rows."
+)
 _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "The same result bit by bit, at some cost in speed."
 )
@@ -187,11 +177,13 @@ def main(argv: list[str]) -> None:
 
         print(explain(run, config, cluster.strategy))
         return
+    reads = _OVERWRITE.value or not run.is_finished
+    service = ask_service(_INPUT_SERVICE.value) if reads else None
     with only_writer(run.directory) if cluster.is_chief else contextlib.nullcontext():
-        _train(run, config, cluster)
+        _train(run, config, cluster, service)
 
 
-def _train(run: Run, config: TrainConfig, cluster: Cluster) -> None:
+def _train(run: Run, config: TrainConfig, cluster: Cluster, service: InputService | None) -> None:
     is_over = is_new(run.results)
     if cluster.is_chief:
         run.begin(config, overwrite=_OVERWRITE.value)
@@ -223,6 +215,7 @@ def _train(run: Run, config: TrainConfig, cluster: Cluster) -> None:
             checkpoint_steps=_CHECKPOINT_STEPS.value,
             distribution=distribution,
             details=True,
+            service=service,
         )
         metrics = {**phases, "seconds": round(time.monotonic() - started, 1)}
         if cluster.is_chief:

@@ -9,16 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tf_keras as keras
 
-from clsd_tf import (
-    ClickConfidenceModel,
-    StepCheckpoint,
-    StoredScores,
-)
+from clsd_tf import ClickConfidenceModel, StepCheckpoint, StoredScores
 from clsd_tf.encoding import Encoder
 from clsd_tf.encoding_tables import copy_encoding
 from data_pipeline.manifest import Manifest
 from data_pipeline.progress import waiting
 from data_pipeline.reader import make_dataset, read_errors, steps_per_epoch
+from data_pipeline.served_batches import service_errors
+from data_pipeline.service_client import InputService
 from experiments.arms import get_arm
 from experiments.learning_curve import FILE as CURVE
 from experiments.learning_curve import LearningCurve
@@ -46,6 +44,7 @@ def train_run(
     checkpoint_steps: int,
     distribution: Distribution | None = None,
     details: bool = False,
+    service: InputService | None = None,
 ) -> dict[str, dict]:
     """Trains the models of `config` in the directory of `run`, or goes on where it stopped.
 
@@ -57,6 +56,7 @@ def train_run(
       details: whether TensorBoard is to show more of the student than scalars and groups:
         hyperparameters and, of a student that one device trains, histograms of the confidence and
         the item embeddings.
+      service: that reads the training rows; the same is learned with it and without.
 
     Returns:
       Phase -> what was logged in each of its epochs, and the confidence function as a table.
@@ -66,6 +66,7 @@ def train_run(
         calibration are fitted on them; or the teacher of `teacher_dir` does not fit.
       ScoreError: the scores of `scores_dir` are not those of the rows.
       ShardError: a shard is damaged.
+      InputServiceError: the service does not answer, or does not find the shards.
     """
     if config.init_from:
         Run(config.init_from).require_continuable(config)
@@ -116,6 +117,7 @@ def train_run(
             without_fold=without_fold,
             details=details,
             distribution=distribution,
+            service=service,
         )
 
     taught_by = None
@@ -232,7 +234,7 @@ def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
         callbacks = [bar, *watching, CurveLog(curve, steps, done), logs]
         callbacks.append(checkpoint)  # what is saved was logged before
     own, validation = own_columns(model, config), _validation(phase, rows)
-    with bar:
+    with bar, service_errors(phase.service, config.data_dir):
         for epoch in range(done // steps, config.epochs):
             done_in_epoch = max(0, done - epoch * steps)
             rest = distribution.batches(
@@ -247,6 +249,7 @@ def _fit(phase: Phase, model: ClickConfidenceModel, encoder: Encoder) -> None:
                 extra_columns=(*own, *further_labels(model)),
                 without_fold=phase.without_fold,
                 scores=phase.scores,
+                service=phase.service,
             )
             distribution.fit(
                 model,

@@ -119,6 +119,31 @@ MISTAKES = {
         "a folder with notes.txt",
         "an `--output_dir` of `clsd-prepare`",
     ),
+    "an input service without its scheme": (
+        [*TRAIN, "--input_service=localhost:7077"],
+        "'localhost:7077'",
+        "as grpc://host:port",
+    ),
+    "an input service that is not there": (
+        [*COMPARE, "--input_service=grpc://localhost:1"],
+        "no connection at grpc://localhost:1",
+        "the address that `clsd-input-service` prints",
+    ),
+    "a worker of no dispatcher": (
+        ["data_pipeline.input_service", "--role=worker"],
+        "--dispatcher=None",
+        "--dispatcher=grpc://host:port",
+    ),
+    "a journal of a worker": (
+        [
+            "data_pipeline.input_service",
+            "--role=worker",
+            "--dispatcher=grpc://h:1",
+            "--work_dir=new",
+        ],
+        "--work_dir with --role=worker",
+        "one of them",
+    ),
     "a teacher without need": (
         [*TRAIN, "--method=plain", "--teacher=ema"],
         "--teacher",

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from data_pipeline import reader
+from data_pipeline import row_windows
 from data_pipeline.global_batches import replica_batches
 from data_pipeline.reader import make_dataset, steps_per_epoch
 
@@ -17,7 +17,7 @@ BATCH = 30
 @pytest.fixture
 def uneven(generate, monkeypatch):
     """170 rows in three shards, which two workers cannot divide evenly."""
-    monkeypatch.setattr(reader, "_WINDOW_ROWS", 64)
+    monkeypatch.setattr(row_windows, "WINDOW_ROWS", 64)
     return generate(170).write("data", num_shards=3)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_pipeline import reader
+from data_pipeline import row_windows
 from data_pipeline.manifest import Manifest, ShardInfo
 from data_pipeline.reader import ShardError, make_dataset, read_errors, steps_per_epoch, verify
 from data_pipeline.sharing import worker_share
@@ -17,9 +17,9 @@ LAYOUTS = ("columnar", "row")
 @pytest.fixture
 def small_windows(monkeypatch):
     """Several windows, records at a time and open files even for a small log."""
-    monkeypatch.setattr(reader, "_WINDOW_ROWS", 64)
-    monkeypatch.setattr(reader, "_ROWS_AT_ONCE", 8)
-    monkeypatch.setattr(reader, "_OPEN_FILES", 2)
+    monkeypatch.setattr(row_windows, "WINDOW_ROWS", 64)
+    monkeypatch.setattr(row_windows, "_ROWS_AT_ONCE", 8)
+    monkeypatch.setattr(row_windows, "_OPEN_FILES", 2)
 
 
 def batches_of(directory, batch_size=20, **options) -> list[list[int]]:
@@ -161,7 +161,7 @@ def test_every_row_goes_to_one_worker(generate, layout, num_shards, num_workers)
 
 
 def test_rows_of_a_block_are_spread(generate, monkeypatch):
-    monkeypatch.setattr(reader, "_WINDOW_ROWS", 512)
+    monkeypatch.setattr(row_windows, "WINDOW_ROWS", 512)
     directory = generate(1024).write("data", num_shards=4, block_rows=32)
     rows = np.array(rows_of(batches_of(directory, 64)))
     # A window mixes 16 blocks of all four files, so that a batch of 64 sees most of them ...

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from clsd_tf.features import TEACHER_LOGIT
-from data_pipeline import reader
+from data_pipeline import row_windows
 from data_pipeline.manifest import Manifest
 from data_pipeline.reader import make_dataset, steps_per_epoch
 from data_pipeline.scores import ScoreError
@@ -38,8 +38,8 @@ def score(directory, output_dir, scorers=(logit,), model="a"):
 
 @pytest.fixture
 def small_windows(monkeypatch):
-    monkeypatch.setattr(reader, "_WINDOW_ROWS", 64)
-    monkeypatch.setattr(reader, "_ROWS_AT_ONCE", 8)
+    monkeypatch.setattr(row_windows, "WINDOW_ROWS", 64)
+    monkeypatch.setattr(row_windows, "_ROWS_AT_ONCE", 8)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -11,11 +11,12 @@ from experiments.benchmarks.settings import Settings
 
 _ROW = "clsd_tf, row layout"
 _BATCHED, _PARQUET, _GRAIN = "make_batched_features_dataset", "pyarrow", "grain"
+_BY_ITSELF, _THROUGH = "each by itself", "through the service"
 _ROW_STEPS_SHARE = 4  # a row layout is slower by more; a run has to be longer than its buffers
 
 
 def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]:
-    """One comparison."""
+    """Readers beside each other; then trainers that share a reading, and trainers that do not."""
     size = settings.size
     columnar = {"prepared": str(make_prepared(settings.data, size))}
     row = {"prepared": str(make_prepared(settings.data, size, "row"))}
@@ -42,3 +43,23 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
         ),
         floors={"two copies of a row": read_floor(row_bytes, rates)},
     )
+    for trainers in (1, 2, 4):
+        yield _shared({**columnar, **batch}, trainers, steps)
+    yield _shared({**row, **batch}, 2, few, layout="row layout, ")
+
+
+def _shared(
+    options: dict[str, object], trainers: int, steps: int, *, layout: str = ""
+) -> Comparison:
+    """Trainers at a time: each by itself, and all through one service, which counts too."""
+    contenders = [
+        Contender(
+            name,
+            "service_read",
+            {**options, "trainers": trainers, "through_service": name == _THROUGH},
+            steps=steps,
+        )
+        for name in (_BY_ITSELF, _THROUGH)
+    ]
+    case = f"input service, {layout}trainers: {trainers}"
+    return Comparison("read", case, tuple(contenders), (Target(_THROUGH, _BY_ITSELF),))
