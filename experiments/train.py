@@ -141,7 +141,7 @@ _INPUT_SHARES = flags.DEFINE_integer(
     "input_shares",
     None,
     "Shares of the rows that a batch is put together from; a multiple of the replicas (default) of "
-    "--strategy=multi_worker. Runs of as many train on the same batches in any number of processes.",
+    "--strategy=multi_worker. Runs of as many train on the same batches, however many processes.",
     1,
 )
 _MIN_SHARD_BYTES = flags.DEFINE_integer(
