@@ -49,7 +49,11 @@ class CsvRows:
         kept: Kept | None = None,
     ):
         self._engine, self._name, self._files = engine, name, files
-        self._columns, self._kept = columns, kept or (lambda rows: rows)
+        self._columns, self._kept, self._is_text = (
+            columns,
+            kept or (lambda rows: rows),
+            kept is None,
+        )
         self._stored: list[str] | None = None
         for suffix in ("errors", "scans"):
             engine.raw_sql(f"DROP TABLE IF EXISTS {quoted(f'{name}_{suffix}')}")
@@ -71,7 +75,8 @@ class CsvRows:
         stored = rows.select(FILE, **{place(i): rows[name] for i, name in enumerate(names)})
         try:
             if self._stored is None:
-                keep_table(self._engine, f"{self._name}_read", stored)
+                name = f"{self._name}_read"
+                keep_table(self._engine, name, stored, temporary=self._is_text)
             else:
                 self._engine.insert(f"{self._name}_read", stored)
         except UNREADABLE_FILES as error:

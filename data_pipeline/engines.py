@@ -80,14 +80,23 @@ def told(error: Exception) -> str:
     return f"{line.strip().rstrip('.')}."
 
 
-def keep_table(engine: BaseBackend, name: str, rows: ir.Table) -> ir.Table:
-    """Computes `rows` into table `name` of the engine, in place of an earlier one."""
+def keep_table(
+    engine: BaseBackend, name: str, rows: ir.Table, *, temporary: bool = False
+) -> ir.Table:
+    """Computes `rows` into table `name` of the engine, in place of an earlier one.
+
+    Args:
+      engine: which.
+      name: of the table.
+      rows: of tables of the engine.
+      temporary: for text that is read but a few times. DuckDB does not compress it, which is dear,
+        but writes all of it anew for each reading where it is larger than memory.
+    """
     if is_spark(engine):
         return engine.create_table(name, rows, overwrite=True)
     # Dropping by Ibis is broken with recent releases of its SQL writer.
     engine.raw_sql(f'DROP TABLE IF EXISTS "{name}"')
-    # Temporary tables are not compressed, which would cost more than to write them.
-    return engine.create_table(name, rows, temp=True)
+    return engine.create_table(name, rows, temp=temporary)
 
 
 def is_spark(engine: BaseBackend) -> bool:
