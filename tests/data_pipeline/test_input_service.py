@@ -195,6 +195,7 @@ def test_a_service_that_is_gone_is_told_in_time(tmp_path):
         assert time.monotonic() - started < 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
@@ -234,6 +235,7 @@ def answer_once(server: socket.socket, answer: bytes) -> None:
             connection.sendall(answer)
 
 
+@pytest.mark.slow
 def test_a_dispatcher_without_workers_is_told(tmp_path):
     with (
         ServiceProcess(tmp_path, "--role=dispatcher") as process,
