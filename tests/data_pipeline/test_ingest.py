@@ -81,6 +81,29 @@ class TestCsv:
             (2, 2, None, None, None),
         ]
 
+    def test_what_is_kept_is_made_as_rows_are_read(self, tmp_path):
+        (tmp_path / "1.csv").write_text("a,b\n1,x\ntoo few\n3,y\n")
+        (tmp_path / "2.csv").write_text("b,a,c\nz,4,1\n")
+        engine = open_engine(tmp_path / "engine")
+
+        def kept(raw):
+            assert raw.columns == ("a", "b", "c")
+            number = raw.table["a"].cast("int64") * 10
+            return raw.table.select(*OWN, tens=number, rowid=raw.table["b"])
+
+        files = find_log(tmp_path / "*.csv", "*.*")
+        rows = read_rows(engine, "raw_log", files, ["a"], kept).table.order_by(FILE, NUMBER)
+        received = [
+            tuple(row.values())
+            for row in rows.select(*OWN, "tens", "rowid").to_pyarrow().to_pylist()
+        ]
+        assert received == [
+            (0, 1, None, None, 10, "x"),
+            (0, 2, "too few", "row: too few columns", None, None),
+            (0, 3, None, None, 30, "y"),
+            (1, 1, None, None, 40, "z"),
+        ]
+
     def test_tabs_and_an_index_without_a_name(self, tmp_path):
         (tmp_path / "log.tsv").write_text("\ta\n0\tx,y\n")
         (row,) = read(tmp_path, tmp_path / "log.tsv")
