@@ -33,6 +33,7 @@ def test_stored_scores_teach_like_the_frozen_teacher(clsd, configure, train, tmp
         assert stored == pytest.approx(frozen, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_command_scores_for_other_runs(run, plain, prepared, configure, train, tmp_path):
     flags = [f"--model_dir={plain.directory}", f"--output_dir={tmp_path / 'scores'}"]
     results = json.loads(run("experiments.score", *flags, cwd=tmp_path).read_text())
@@ -144,7 +145,8 @@ def test_what_contradicts_itself_is_refused(fields, message):
         TrainConfig(data_dir="prepared", data="", **fields)
 
 
-@pytest.mark.parametrize("confidence", ["affine", pytest.param("mixture", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("confidence", ["affine", "mixture"])
 def test_an_ema_teacher_takes_one_training_and_resumes(
     configure, train, tmp_path, monkeypatch, confidence
 ):
