@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+from typing import ClassVar
 
 import pydantic
 
@@ -28,6 +29,9 @@ class EncodingTables:
     vocabulary_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
     boundaries: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     moments: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+
+    # What another version has added must not be passed over.
+    __pydantic_config__: ClassVar = pydantic.ConfigDict(extra="forbid")
 
     def save(self, directory: str | pathlib.Path) -> None:
         """Writes `encoding.json`; the vocabularies are files of their own."""

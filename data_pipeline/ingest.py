@@ -51,12 +51,15 @@ class RawRows:
     files: InputFiles
 
 
+Kept = Callable[[RawRows], ir.Table]
+
+
 def read_rows(
     engine: Backend,
     name: str,
     files: InputFiles,
     needed: Collection[str] | None,
-    kept: Callable[[RawRows], ir.Table] | None = None,
+    kept: Kept | None = None,
 ) -> RawRows:
     """Reads files into tables of the engine whose names begin with `name`.
 
@@ -97,7 +100,7 @@ def _read_csv(
     name: str,
     files: InputFiles,
     needed: Sequence[str] | None,
-    kept: Callable[[RawRows], ir.Table] | None,
+    kept: Kept | None,
 ) -> RawRows:
     separator = "\t" if files.extension.startswith(".tsv") else ","
     same_header: dict[tuple[str, ...], list[pathlib.Path]] = {}
@@ -122,7 +125,7 @@ def _read_json(
     name: str,
     files: InputFiles,
     needed: Sequence[str] | None,
-    kept: Callable[[RawRows], ir.Table] | None,
+    kept: Kept | None,
 ) -> RawRows:
     """Lines are read as CSV with one column, by which bad UTF-8 and long lines are found too."""
     lines = f"{name}_lines"
@@ -157,7 +160,7 @@ def _read_parquet(
     name: str,
     files: InputFiles,
     needed: Sequence[str] | None,
-    kept: Callable[[RawRows], ir.Table] | None,
+    kept: Kept | None,
 ) -> RawRows:
     columns: dict[str, None] = {}
     for path in files.paths:
@@ -186,9 +189,7 @@ def _read_parquet(
     return _kept(engine, name, RawRows(engine.table(name), tuple(columns), files), kept)
 
 
-def _kept(
-    engine: Backend, name: str, raw: RawRows, kept: Callable[[RawRows], ir.Table] | None
-) -> RawRows:
+def _kept(engine: Backend, name: str, raw: RawRows, kept: Kept | None) -> RawRows:
     if kept is None:
         return raw
     try:

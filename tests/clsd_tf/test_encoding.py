@@ -331,7 +331,8 @@ class TestFiles:
         [
             (('"user": 3', '"us3r": 3'), "no vocabulary_sizes of column 'user'"),
             (('"user": 3', '"user": "three"'), "vocabulary_sizes.user: Input should be a valid"),
-            (('"vocabulary_sizes"', '"vocabulary_siz"'), "no vocabulary_sizes of column 'user'"),
+            (('"vocabulary_sizes"', '"vocabulary_siz"'), "vocabulary_siz: Unexpected"),
+            (("{", '{"later": 1,'), "later: Unexpected"),
             (('"watched"', '"watch"'), "no moments of column 'watched'"),
             (("{", ""), "Invalid JSON"),
         ],
