@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grpc
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+if TYPE_CHECKING:  # imported where it is used: few trainers ask a service, and all import this
+    import grpc
 
 _SCHEME = "grpc://"
 _ANSWER_SECONDS = 5.0
@@ -79,6 +79,8 @@ class InputService:
 
     def trouble(self) -> str | None:
         """What is wrong with it now; None if its dispatcher and one of its workers answer."""
+        import grpc
+
         try:
             answer = _call(self.address.removeprefix(_SCHEME), _LIST_WORKERS)
             workers = [entry.address for entry in _workers_message().FromString(answer).workers]
@@ -115,11 +117,15 @@ class _NoWorker(str):
 
 def _call(address: str, method: str) -> bytes:
     """Calls a method without arguments. Raises grpc.RpcError."""
+    import grpc
+
     with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         return channel.unary_unary(method)(b"", timeout=_ANSWER_SECONDS)
 
 
 def _told(error: grpc.RpcError) -> str:
+    import grpc
+
     if error.code() == grpc.StatusCode.UNAVAILABLE:
         return "no connection"
     if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -130,6 +136,8 @@ def _told(error: grpc.RpcError) -> str:
 @functools.cache
 def _workers_message() -> Any:
     """The answer to `GetWorkers`: its fields that are read here, as TensorFlow numbers them."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
     string, message, repeated = 9, 11, 3
     file = descriptor_pb2.FileDescriptorProto(name="clsd_workers.proto", package="clsd")
     worker = file.message_type.add(name="Worker")
