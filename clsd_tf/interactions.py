@@ -187,7 +187,8 @@ class PairScorer(keras.layers.Layer):
         hidden = relu([q, k, q - k, q * k] W + b),   then further layers, the last of width 1
 
     Source: arXiv 1706.06978, section 4.3. Pairs are not put together: by rows of W, the first layer
-    is q (W_1 + W_3) + k (W_2 - W_3) + (q * k) W_4, whose first term is the same for the whole list.
+    is q (W_1 + W_3) + k (W_2 - W_3 + diag(q) W_4). The first term and the matrix of the second are
+    the same for a whole list.
 
     Args:
       units: widths of the hidden layers.
@@ -219,13 +220,15 @@ class PairScorer(keras.layers.Layer):
         query, keys = pair
         of_query, of_key, of_difference, of_product = tf.split(self.kernel, 4)
         once = query @ (of_query + of_difference) + self.bias
-        products = (keys * query[:, tf.newaxis]) @ of_product
-        hidden = once[:, tf.newaxis] + keys @ (of_key - of_difference) + products
-        if self.others:
-            hidden = tf.nn.relu(hidden)
+        of_list = of_key - of_difference + query[:, :, tf.newaxis] * of_product
+        hidden = once[:, tf.newaxis] + keys @ of_list
+        if not self.others:
+            return hidden
+        # One matrix product for all pairs is faster than one for each list.
+        hidden = tf.nn.relu(tf.reshape(hidden, [-1, self.units[0]]))
         for layer in self.others:
             hidden = layer(hidden)
-        return hidden
+        return tf.reshape(hidden, [-1, tf.shape(keys)[1], 1])
 
     def get_config(self) -> dict[str, object]:
         """See `keras.layers.Layer`."""

@@ -61,7 +61,7 @@ class DIN(Backbone):
         """Relevance-weighted sum over a history: [batch, dim]."""
         relevance = self.attention[name]((item, keys))
         relevance *= tf.cast(ids > 0, relevance.dtype)[:, :, tf.newaxis]
-        return tf.reduce_sum(relevance * keys, axis=1)
+        return tf.matmul(relevance, keys, transpose_a=True)[:, 0]
 
     def get_config(self) -> dict[str, object]:
         """See `keras.Model`."""
