@@ -15,11 +15,13 @@ So a trainer sees the batches that it would have read without the service, or sa
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import hashlib
 import json
 import pathlib
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -32,9 +34,11 @@ from data_pipeline.batch_sizes import empty_batches
 from data_pipeline.service_client import InputService, InputServiceError
 
 # Numbers beside those of batches: news of the service. "Lost" is above all others.
-_WELL, _LOST = -1, np.iinfo(np.int64).max
+_NO_MORE, _WELL, _LOST = -2, -1, np.iinfo(np.int64).max
 # What waits for news ends no sooner than they come.
 _NEWS_SECONDS = 0.1
+_python_ends = threading.Event()
+_asking: set[int] = set()  # threads that ask for news now
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,8 +174,13 @@ def _with_news(
     """
 
     def ask() -> np.int64:
-        time.sleep(_NEWS_SECONDS)
-        return np.int64(_LOST if service.is_lost() else _WELL)
+        _asking.add(threading.get_ident())
+        try:
+            if _python_ends.wait(_NEWS_SECONDS):
+                return np.int64(_NO_MORE)
+            return np.int64(_LOST if service.is_lost() else _WELL)
+        finally:
+            _asking.discard(threading.get_ident())
 
     empty = tf.nest.map_structure(
         lambda spec: tf.zeros([0, *spec.shape[1:]], spec.dtype), read_service().element_spec[1]
@@ -184,11 +193,24 @@ def _with_news(
         # Made here, in each iteration anew: tf.data service refuses to go over one twice.
         read = _maybe(index == 0).flat_map(lambda _: read_service())
         asked = _maybe(index == 1).flat_map(lambda _: tf.data.Dataset.range(1 << 62).map(news))
-        return read.concatenate(asked)
+        return read.concatenate(asked.take_while(lambda number, _: number != _NO_MORE))
 
     return tf.data.Dataset.range(2).interleave(
         source, cycle_length=2, num_parallel_calls=2, deterministic=False
     )
+
+
+@atexit.register
+def _end_news() -> None:
+    """Ends the asking before Python ends.
+
+    An iterator may live that long, as after an error or Ctrl-C. A thread that asks then would never
+    get to run, and who waits for it, to destroy the iterator, would never end.
+    """
+    _python_ends.set()
+    while _asking:
+        time.sleep(0.01)
+    time.sleep(_NEWS_SECONDS)  # for what TensorFlow has still to do in Python after a call
 
 
 def _one_if(condition: tf.Tensor) -> tf.Tensor:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +24,7 @@ import tensorflow as tf
 from data_pipeline.reader import ShardError, make_dataset, read_errors
 from data_pipeline.served_batches import Order, served_batches, service_errors
 from data_pipeline.service_client import InputService, InputServiceError
-from tests.services import ServiceProcess, free_port
+from tests.services import ROOT, ServiceProcess, free_port
 
 BATCHES, ROWS = 64, 1 << 15  # 128 KiB each: eight fill the smallest cache
 
@@ -193,6 +196,53 @@ def test_a_service_that_is_gone_is_told_in_time(tmp_path):
             served_batches(service, numbers("next"))
         del reading
         assert time.monotonic() - started < 60
+
+
+TRAINER = """
+import sys
+from data_pipeline.served_batches import served_batches
+from data_pipeline.service_client import InputService
+from tests.data_pipeline.test_input_service import numbers
+
+service = InputService(sys.argv[1], patience_seconds=1)
+batches = iter(served_batches(service, numbers("trainer", batches=1 << 20, rows=10)))
+print(next(batches), flush=True)
+while sys.argv[2] == "goes on":
+    next(batches)
+raise ValueError("It has read enough.")
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "to_trainer", "to_service", "told"),
+    [
+        ("stops", None, None, "ValueError: It has read enough."),
+        pytest.param("goes on", signal.SIGINT, None, "KeyboardInterrupt", marks=pytest.mark.slow),
+        pytest.param("goes on", None, signal.SIGKILL, "InputServiceError", marks=pytest.mark.slow),
+    ],
+)
+def test_a_trainer_ends_with_an_iterator_at_hand(tmp_path, what, to_trainer, to_service, told):
+    with (
+        ServiceProcess(tmp_path) as process,
+        subprocess.Popen(
+            [sys.executable, "-c", TRAINER, process.address, what],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as trainer,
+    ):
+        assert "tf.Tensor" in trainer.stdout.readline()
+        if to_trainer is not None:
+            trainer.send_signal(to_trainer)
+        if to_service is not None:
+            process.end(to_service)
+        try:
+            _, errors = trainer.communicate(timeout=60)
+        finally:
+            trainer.kill()
+        assert trainer.returncode != 0
+        assert told in errors
 
 
 @pytest.mark.slow
