@@ -20,7 +20,8 @@ from experiments.runs import TEACHER_SEED, Run, TrainConfig
 
 # Where data set and teacher lie does not change what is learned of them.
 _PLACES = ("data_dir", "teacher_dir", "scores_dir")
-# Teachers that are plain runs, which all arms of a seed share; others belong to the student's run.
+# Teachers that are plain runs, which all arms of a seed share; others belong to the student's run,
+# and so do those that are trained on a part of the batches.
 SHARED_TEACHERS = ("frozen", "scores")
 
 
@@ -39,7 +40,8 @@ def teacher_config(config: TrainConfig) -> TrainConfig | None:
     A run that trains its own teacher comes to the same model: same backbone, rows, learning rates
     and the seed of a teacher.
     """
-    if not get_arm(config.method).needs_teacher or config.teacher not in SHARED_TEACHERS:
+    is_shared = config.teacher in SHARED_TEACHERS and config.teacher_fraction == 1.0
+    if not get_arm(config.method).needs_teacher or not is_shared:
         return None
     return dataclasses.replace(_plain(config), seed=config.seed + TEACHER_SEED)
 

@@ -1,4 +1,4 @@
-"""Trains the fits of a comparison, one after the other in one process, and scores them."""
+"""Trains the fits of a comparison, one after the other, and scores them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from experiments.corrections import as_served
 from experiments.evaluation import ScoredSplit, score_split
 from experiments.fits import FitCache, teacher_config, trained_config
 from experiments.models import load_model
+from experiments.replaced_process import ReplacedProcess
 from experiments.runs import Run, TrainConfig
 from experiments.training import load_taught, train_run
 from experiments.trusted import trust
@@ -67,6 +68,7 @@ class Fitter:
       report: called with each fit that was trained, and the seconds that it took.
       service: that reads the training rows. Fits of a seed share an order: what one has read the
         next finds there, whatever command trains it.
+      work: makes the calls that train and score.
     """
 
     def __init__(
@@ -74,23 +76,18 @@ class Fitter:
         cache: FitCache,
         report: Callable[[TrainConfig, float], None],
         service: InputService | None = None,
+        work: ReplacedProcess | None = None,
     ):
         """See the class."""
         self._cache, self._report, self._service = cache, report, service
-        # TensorFlow takes many models in one process for one model that is traced again and again.
-        tf.get_logger().setLevel("ERROR")
+        self._work = work or ReplacedProcess(cache.directory / "processes.log")
 
     def scored(self, config: TrainConfig, split: str) -> ScoredSplit:
         """Scores of a split, as the arm has them judged."""
         path = self._cache.scored_path(config, split)
         run = self._trained(config)
         if not path.exists():
-            model = load_model(run, run.config())
-            encoder = Encoder.load(run.encoding)
-            with _quiet(run.directory / "train.log"):
-                scored = score_split(model, encoder, config.data_dir, split)
-            _write(path, _table(as_served(scored, model, config)))
-            _forget()
+            self._work(_score, run, config, split, path)
         return _scored(pq.read_table(path))
 
     def confidences(self, config: TrainConfig) -> ClickConfidences:
@@ -112,22 +109,38 @@ class Fitter:
         if teacher is not None:
             place = self._trained(teacher).directory.absolute()
             config = dataclasses.replace(config, teacher_dir=str(place))
+        seconds = self._work(_train, run, config, self._service, sys.orig_argv)
+        self._report(config, seconds)
+        return run
+
+
+def _train(
+    run: Run, config: TrainConfig, service: InputService | None, command: list[str]
+) -> float:
+    """Trains a fit to its end, as `command` wants it; the seconds that it took."""
+    with _one_of_many(config):
         run.begin(config, overwrite=False)
         started = time.monotonic()
         with _quiet(run.directory / "train.log"):
-            phases = train_run(
-                run, config, checkpoint_steps=_CHECKPOINT_STEPS, service=self._service
-            )
+            phases = train_run(run, config, checkpoint_steps=_CHECKPOINT_STEPS, service=service)
         if "confidence" in config.options:
             _write(run.directory / _CONFIDENCES, _click_confidences(run, config))
         seconds = round(time.monotonic() - started, 1)
-        results = {"command": sys.orig_argv, "config": dataclasses.asdict(config)}
+        results = {"command": command, "config": dataclasses.asdict(config)}
         write_json(run.results, {**results, "metrics": {**phases, "seconds": seconds}})
-        for part in run.directory.glob("*/checkpoints"):  # they served to go on: this is the end
+        for part in run.directory.glob("*/checkpoints"):  # to go on by: this is the end
             shutil.rmtree(part)
-        _forget()
-        self._report(config, seconds)
-        return run
+    return seconds
+
+
+def _score(run: Run, config: TrainConfig, split: str, path: pathlib.Path) -> None:
+    """Writes the scores of a split, as the arm has them judged."""
+    with _one_of_many(config):
+        model = load_model(run, run.config())
+        encoder = Encoder.load(run.encoding)
+        with _quiet(run.directory / "train.log"):
+            scored = score_split(model, encoder, config.data_dir, split)
+        _write(path, _table(as_served(scored, model, config)))
 
 
 def _click_confidences(run: Run, config: TrainConfig) -> pa.Table:
@@ -162,8 +175,13 @@ def _quiet(path: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def _forget() -> None:
-    """Frees graphs and variables: dozens of models are trained in one process."""
+@contextlib.contextmanager
+def _one_of_many(config: TrainConfig) -> Iterator[None]:
+    """For a model that others come before and after in the same process."""
+    # TensorFlow takes them for one model that is traced again and again.
+    tf.get_logger().setLevel("ERROR")
+    trust(config.backbone)
+    yield
     keras.backend.clear_session()
     gc.collect()
 

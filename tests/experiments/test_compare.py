@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -18,6 +19,7 @@ from experiments.evaluation import score_split
 from experiments.fits import FitCache
 from experiments.models import load_model
 from experiments.plan import Settings
+from experiments.replaced_process import ReplacedProcess
 from experiments.runs import TEACHER_SEED
 from experiments.studies import StudyStore
 
@@ -170,6 +172,31 @@ def test_killed_at_any_time_it_goes_on(compared, fitter, trained, prepared, tmp_
     resumed = fitter(tmp_path).scored(config, "valid")
     assert trained == [("plain", TEACHER_SEED), ("clsd", 0)]
     np.testing.assert_array_equal(resumed.scores, undisturbed.scores)
+
+
+def test_in_processes_of_their_own_fits_are_the_same(compared, fitter, prepared, tmp_path):
+    config = SETTINGS.config("clsd", "mlp", 0, prepared)
+    here = fitter(compared / "fits")
+    report = []
+    apart = fitting.Fitter(
+        FitCache(tmp_path),
+        lambda config, _: report.append(config.method),
+        work=ReplacedProcess(tmp_path / "log", calls=1),
+    )
+    np.testing.assert_array_equal(
+        apart.scored(config, "valid").scores, here.scored(config, "valid").scores
+    )
+    assert report == ["plain", "clsd"]
+    told, expected = apart.confidences(config), here.confidences(config)
+    np.testing.assert_array_equal(told.confidence, expected.confidence)
+    assert told.table == expected.table
+
+
+def test_a_teacher_of_a_part_of_the_batches_is_of_the_run(fitter, trained, prepared, tmp_path):
+    config = SETTINGS.config("clsd", "mlp", 0, prepared)
+    part = fitter(tmp_path)
+    part.confidences(dataclasses.replace(config, teacher_fraction=0.5))
+    assert trained == [("clsd", 0)]
 
 
 def test_what_is_cached_is_what_the_model_says(compared, fitter, trained, prepared):

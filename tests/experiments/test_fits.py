@@ -40,6 +40,7 @@ def test_arms_of_equal_learning_rates_share_the_plain_model_as_teacher():
     for method in ("clsd", "distillation"):
         assert teacher_config(config_of(method, learning_rate=3e-3)) == plain
     assert teacher_config(plain) is None
+    assert teacher_config(config_of("clsd", teacher_fraction=0.5)) is None  # its run trains it
 
 
 def test_missing_fits_are_counted_once_with_their_teachers(tmp_path):
