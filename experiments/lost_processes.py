@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ import tensorflow as tf
 from absl import logging
 
 from experiments.cluster import Cluster
-from experiments.presence import absent
+from experiments.presence import absent, end_when_out_of_reach
 
 _LOST = (
     tf.errors.UnavailableError,
@@ -22,15 +23,25 @@ _LOST = (
 
 
 @contextlib.contextmanager
-def lost_processes(cluster: Cluster) -> Iterator[None]:
+def lost_processes(cluster: Cluster, seconds: float) -> Iterator[None]:
     """Says what to do when another process of the cluster is gone.
 
     Args:
       cluster: of this process.
+      seconds: for how long the chief of parameter servers waits for a machine that is out of reach.
+        Then the process is killed, after a sentence: TensorFlow would wait without end for an
+        answer, at times with the lock that any other thread of Python needs.
 
     Raises:
       RuntimeError: instead of what TensorFlow raises.
     """
+    watch = None
+    if cluster.strategy == "parameter_server":
+        processes = multiprocessing.get_context("spawn")
+        watch = processes.Process(
+            target=end_when_out_of_reach, args=(cluster, ("ps", "worker"), seconds), daemon=True
+        )
+        watch.start()
     try:
         yield
     except _LOST as error:
@@ -38,6 +49,9 @@ def lost_processes(cluster: Cluster) -> Iterator[None]:
         if cluster.addresses and not logging.level_debug():
             _hide_native_errors()
         raise RuntimeError(told) from error
+    finally:
+        if watch is not None:
+            watch.kill()
 
 
 def describe_loss(cluster: Cluster, error: str) -> str:

@@ -5,36 +5,94 @@ A process answers from when it has started its server until it ends, whatever it
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
+import os
+import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from multiprocessing import connection
 
 from data_pipeline.progress import is_quiet, waiting
 from experiments.cluster import Cluster
 
 _POLL_SECONDS = 0.5
+_ASK_SECONDS = 5.0
 _TIMEOUT_SECONDS = 5.0
+_NO_WAY = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT}
 
 
 def answers(address: str) -> bool:
     """Whether a process listens at "host:port"."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=_TIMEOUT_SECONDS).close()
-    except OSError:
-        return False
-    return True
+    return _error_of(address) is None
+
+
+def is_out_of_reach(address: str) -> bool:
+    """Whether there is no way to the machine of "host:port".
+
+    A machine that is there says at once that nobody listens; by that a process that has died is
+    noticed. One that has vanished says nothing, and is waited for.
+    """
+    error = _error_of(address)
+    return isinstance(error, TimeoutError) or (error is not None and error.errno in _NO_WAY)
 
 
 def absent(cluster: Cluster, tasks: Sequence[str]) -> list[str]:
     """Those of some tasks that do not answer, such as "ps 1 (host-3:2222)"; not this process."""
+    return _others(cluster, tasks, lambda address: not answers(address))
+
+
+def out_of_reach(cluster: Cluster, tasks: Sequence[str]) -> list[str]:
+    """Those of some tasks whose machines are out of reach."""
+    return _others(cluster, tasks, is_out_of_reach)
+
+
+def end_when_out_of_reach(cluster: Cluster, tasks: Sequence[str], seconds: float) -> None:
+    """Kills the process that has started this one when machines are out of reach for so long.
+
+    Args:
+      cluster: of that process.
+      tasks: whose machines.
+      seconds: that it waits for them to come back.
+    """
+    watched = multiprocessing.parent_process()
+    assert watched is not None and watched.pid is not None
+    since: dict[str, float] = {}
+    while not connection.wait([watched.sentinel], timeout=_ASK_SECONDS):
+        since = {who: since.get(who, time.monotonic()) for who in out_of_reach(cluster, tasks)}
+        vanished = [who for who, start in since.items() if time.monotonic() - start >= seconds]
+        if vanished:
+            print(
+                "A machine of the cluster is out of reach. Received: nothing from "
+                f"{', '.join(vanished)} in {seconds:g} seconds. Expected: an answer, if only that "
+                "nobody listens there. Start what ran on it again, and this chief, with the same "
+                "command: the run goes on from its last checkpoint.",
+                file=sys.stderr,
+                flush=True,
+            )
+            os.kill(watched.pid, signal.SIGKILL)
+            return
+
+
+def _others(cluster: Cluster, tasks: Sequence[str], which: Callable[[str], bool]) -> list[str]:
     return [
         f"{task} {index} ({address})"
         for task in tasks
         for index, address in enumerate(cluster.addresses.get(task, ()))
-        if (task, index) != (cluster.task, cluster.index) and not answers(address)
+        if (task, index) != (cluster.task, cluster.index) and which(address)
     ]
+
+
+def _error_of(address: str) -> OSError | None:
+    """What is raised by a connection to "host:port"; None if somebody takes it."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_TIMEOUT_SECONDS).close()
+    except OSError as error:
+        return error
+    return None
 
 
 def tell_who_is_missing(cluster: Cluster, tasks: Sequence[str]) -> None:

@@ -148,7 +148,7 @@ _MIN_SHARD_BYTES = flags.DEFINE_integer(
     "min_shard_bytes", 1 << 18, "Least size of a part of a table on a parameter server.", 1
 )
 _CONNECT_SECONDS = flags.DEFINE_float(
-    "connect_seconds", 600.0, "How long a chief waits for workers and parameter servers.", 0.0
+    "connect_seconds", 600.0, "How long a chief waits for others, at any time.", 0.0
 )
 _TPU = flags.DEFINE_string("tpu", "local", "Name or address of the TPU of --strategy=tpu.")
 _INPUT_SERVICE = flags.DEFINE_string(
@@ -201,7 +201,7 @@ def _train(run: Run, config: TrainConfig, cluster: Cluster, service: InputServic
         parameter_servers.serve(cluster, is_over)
         return
     started = time.monotonic()
-    with lost_processes(cluster):
+    with lost_processes(cluster, _CONNECT_SECONDS.value):
         distribution = strategies.start(
             cluster,
             min_shard_bytes=_MIN_SHARD_BYTES.value,
