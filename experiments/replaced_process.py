@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from multiprocessing import connection
+from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -29,10 +30,11 @@ class ReplacedProcess:
       calls: that one process makes.
     """
 
-    def __init__(self, log: pathlib.Path, calls: int = 40):
+    def __init__(self, log: pathlib.Path, calls: int = 24):
         """See the class."""
         self._log, self._calls, self._left = log, calls, calls
         self._pipe: connection.Connection | None = None
+        self._process: SpawnProcess | None = None
 
     def __call__(self, function: Callable[..., T], *arguments: object) -> T:
         """Calls `function`, of a module, with arguments that can be pickled.
@@ -65,12 +67,14 @@ class ReplacedProcess:
         raise value
 
     def _replace(self) -> None:
-        if self._pipe is not None:
+        if self._pipe is not None and self._process is not None:
             self._pipe.close()  # which ends the process
+            self._process.join()
         context = multiprocessing.get_context("spawn")  # a fork of TensorFlow does not work
         self._pipe, theirs = context.Pipe()
         # A daemon, which ends with this process.
-        context.Process(target=_answer, args=(theirs, self._log), daemon=True).start()
+        self._process = context.Process(target=_answer, args=(theirs, self._log), daemon=True)
+        self._process.start()
         theirs.close()  # so that the end of the other process is seen
 
 
