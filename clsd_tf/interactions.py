@@ -225,10 +225,11 @@ class PairScorer(keras.layers.Layer):
         if not self.others:
             return hidden
         # One matrix product for all pairs is faster than one for each list.
+        pairs = tf.shape(hidden)[:2]
         hidden = tf.nn.relu(tf.reshape(hidden, [-1, self.units[0]]))
         for layer in self.others:
             hidden = layer(hidden)
-        return tf.reshape(hidden, [-1, tf.shape(keys)[1], 1])
+        return tf.reshape(hidden, tf.concat([pairs, [1]], axis=0))
 
     def get_config(self) -> dict[str, object]:
         """See `keras.layers.Layer`."""

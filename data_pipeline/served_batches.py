@@ -37,6 +37,8 @@ from data_pipeline.service_client import InputService, InputServiceError
 _NO_MORE, _WELL, _LOST = -2, -1, np.iinfo(np.int64).max
 # What waits for news ends no sooner than they come.
 _NEWS_SECONDS = 0.1
+# A service that is asked answers, or is given up, in less.
+_END_SECONDS = 30.0
 _python_ends = threading.Event()
 _asking: set[int] = set()  # threads that ask for news now
 
@@ -208,7 +210,8 @@ def _end_news() -> None:
     get to run, and who waits for it, to destroy the iterator, would never end.
     """
     _python_ends.set()
-    while _asking:
+    stop = time.monotonic() + _END_SECONDS
+    while _asking and time.monotonic() < stop:
         time.sleep(0.01)
     time.sleep(_NEWS_SECONDS)  # for what TensorFlow has still to do in Python after a call
 

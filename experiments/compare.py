@@ -22,6 +22,7 @@ import datetime
 import importlib.util
 import itertools
 import json
+import os
 import pathlib
 import sys
 
@@ -123,6 +124,8 @@ def main(argv: list[str]) -> None:
 
     _require_extra()
     service = ask_service(_INPUT_SERVICE.value)
+    # Fits are trained in several processes, of which none may take all of a GPU for good.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     load_tensorflow()
     from experiments.comparison import satisfaction_to_judge_by
 

@@ -59,6 +59,9 @@ def _plain(config: TrainConfig) -> TrainConfig:
         confidence_options={},
         method_options={},
         teacher="frozen",
+        teacher_fraction=1.0,
+        num_folds=3,
+        generations=1,
         calibrate=False,
     )
 

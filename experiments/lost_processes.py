@@ -6,7 +6,8 @@ import contextlib
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 from absl import logging
@@ -23,7 +24,7 @@ _LOST = (
 
 
 @contextlib.contextmanager
-def lost_processes(cluster: Cluster, seconds: float) -> Iterator[None]:
+def lost_processes(cluster: Cluster, seconds: float) -> Iterator[Callable[[], None]]:
     """Says what to do when another process of the cluster is gone.
 
     Args:
@@ -32,18 +33,26 @@ def lost_processes(cluster: Cluster, seconds: float) -> Iterator[None]:
         Then the process is killed, after a sentence: TensorFlow would wait without end for an
         answer, at times with the lock that any other thread of Python needs.
 
+    Yields:
+      What is to be called when training begins, and whenever something is done: a chief that goes
+      on without a machine needs not end.
+
     Raises:
       RuntimeError: instead of what TensorFlow raises.
     """
+    processes = multiprocessing.get_context("spawn")
+    last_work = processes.Value("d", 0.0)
+
+    def at_work() -> None:
+        last_work.value = time.monotonic()
+
     watch = None
     if cluster.strategy == "parameter_server":
-        processes = multiprocessing.get_context("spawn")
-        watch = processes.Process(
-            target=end_when_out_of_reach, args=(cluster, ("ps", "worker"), seconds), daemon=True
-        )
+        watched = (cluster, ("ps", "worker"), seconds, last_work)
+        watch = processes.Process(target=end_when_out_of_reach, args=watched, daemon=True)
         watch.start()
     try:
-        yield
+        yield at_work
     except _LOST as error:
         told = describe_loss(cluster, type(error).__name__)
         if cluster.addresses and not logging.level_debug():

@@ -76,11 +76,12 @@ class Workers:
     Args:
       model: built and compiled in the scope of the strategy.
       num_workers: of the cluster.
+      at_work: called after each batch.
     """
 
-    def __init__(self, model: ClickConfidenceModel, num_workers: int):
+    def __init__(self, model: ClickConfidenceModel, num_workers: int, at_work: Callable[[], None]):
         """See the class."""
-        self._model = model
+        self._model, self._at_work = model, at_work
         strategy = model.distribute_strategy
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
         self._in_flight = _IN_FLIGHT * num_workers
@@ -144,8 +145,10 @@ class Workers:
         for _ in range(count):
             if len(handed_out) >= self._in_flight:
                 handed_out.popleft().fetch()
+                self._at_work()
             handed_out.append(self._coordinator.schedule(step, args=next(batches)))
         self._coordinator.join()
+        self._at_work()
         return {name: float(value) for name, value in handed_out[-1].fetch().items()}
 
 

@@ -86,7 +86,8 @@ def num_fits(
         fits = trials * settings.tune_seeds + settings.num_seeds
         trained += fits
         source = variant.options.get("teacher", SHARED_TEACHERS[0])
-        teachers += fits * (variant.entry.needs_teacher and source in SHARED_TEACHERS)
+        is_shared = source in SHARED_TEACHERS and variant.options.get("teacher_fraction", 1) == 1
+        teachers += fits * (variant.entry.needs_teacher and is_shared)
     # Teachers are plain models, of which there are no more than learning rates to choose from.
     cells = math.prod(map(len, LEARNING_RATES.values()))
     teachers = min(teachers, cells * max(settings.num_seeds, settings.tune_seeds))

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing import connection
+from multiprocessing.sharedctypes import Synchronized
 
 from data_pipeline.progress import is_quiet, waiting
 from experiments.cluster import Cluster
@@ -26,7 +27,7 @@ _NO_WAY = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT}
 
 def answers(address: str) -> bool:
     """Whether a process listens at "host:port"."""
-    return _error_of(address) is None
+    return not _errors_of(address)
 
 
 def is_out_of_reach(address: str) -> bool:
@@ -35,8 +36,9 @@ def is_out_of_reach(address: str) -> bool:
     A machine that is there says at once that nobody listens; by that a process that has died is
     noticed. One that has vanished says nothing, and is waited for.
     """
-    error = _error_of(address)
-    return isinstance(error, TimeoutError) or (error is not None and error.errno in _NO_WAY)
+    errors = _errors_of(address)
+    no_way = [isinstance(e, TimeoutError) or e.errno in _NO_WAY for e in errors]
+    return bool(errors) and all(no_way)
 
 
 def absent(cluster: Cluster, tasks: Sequence[str]) -> list[str]:
@@ -49,21 +51,26 @@ def out_of_reach(cluster: Cluster, tasks: Sequence[str]) -> list[str]:
     return _others(cluster, tasks, is_out_of_reach)
 
 
-def end_when_out_of_reach(cluster: Cluster, tasks: Sequence[str], seconds: float) -> None:
-    """Kills the process that has started this one when machines are out of reach for so long.
+def end_when_out_of_reach(
+    cluster: Cluster, tasks: Sequence[str], seconds: float, last_work: Synchronized[float]
+) -> None:
+    """Kills the process that has started this one when it waits for machines out of reach.
 
     Args:
       cluster: of that process.
       tasks: whose machines.
-      seconds: that it waits for them to come back.
+      seconds: for which they are out of reach, and it has done nothing.
+      last_work: when it has last done something, by `time.monotonic`; 0 before it begins.
     """
     watched = multiprocessing.parent_process()
     assert watched is not None and watched.pid is not None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for that process too
     since: dict[str, float] = {}
     while not connection.wait([watched.sentinel], timeout=_ASK_SECONDS):
         since = {who: since.get(who, time.monotonic()) for who in out_of_reach(cluster, tasks)}
-        vanished = [who for who, start in since.items() if time.monotonic() - start >= seconds]
-        if vanished:
+        begin, now = last_work.value, time.monotonic()
+        vanished = [who for who, start in since.items() if now - max(start, begin) >= seconds]
+        if vanished and begin:
             print(
                 "A machine of the cluster is out of reach. Received: nothing from "
                 f"{', '.join(vanished)} in {seconds:g} seconds. Expected: an answer, if only that "
@@ -85,14 +92,17 @@ def _others(cluster: Cluster, tasks: Sequence[str], which: Callable[[str], bool]
     ]
 
 
-def _error_of(address: str) -> OSError | None:
-    """What is raised by a connection to "host:port"; None if somebody takes it."""
+def _errors_of(address: str) -> list[OSError]:
+    """What is raised by connections to all addresses of "host:port"; none if one is taken."""
     host, _, port = address.rpartition(":")
+    place = (host, int(port))
     try:
-        socket.create_connection((host, int(port)), timeout=_TIMEOUT_SECONDS).close()
-    except OSError as error:
-        return error
-    return None
+        socket.create_connection(place, timeout=_TIMEOUT_SECONDS, all_errors=True).close()
+    except OSError as error:  # the name itself
+        return [error]
+    except ExceptionGroup as group:
+        return [error for error in group.exceptions if isinstance(error, OSError)]
+    return []
 
 
 def tell_who_is_missing(cluster: Cluster, tasks: Sequence[str]) -> None:

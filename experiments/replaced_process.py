@@ -18,6 +18,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_END_SECONDS = 10.0
 
 
 class ReplacedProcess:
@@ -64,11 +65,13 @@ class ReplacedProcess:
             ) from error
         if returned:
             return value
-        raise value
+        raise value from RuntimeError(f"In another process; its traceback is in {self._log}.")
 
     def _replace(self) -> None:
         if self._pipe is not None and self._process is not None:
-            self._pipe.close()  # which ends the process
+            self._pipe.close()  # which ends the process; all that it did is written
+            self._process.join(_END_SECONDS)
+            self._process.kill()
             self._process.join()
         context = multiprocessing.get_context("spawn")  # a fork of TensorFlow does not work
         self._pipe, theirs = context.Pipe()

@@ -30,10 +30,12 @@ class Distribution:
     Attributes:
       cluster: what this process is among others.
       strategy: of `tf.distribute`; that of a single device by default.
+      at_work: called whenever workers of parameter servers have trained on a batch.
     """
 
     cluster: Cluster = dataclasses.field(default_factory=Cluster)
     strategy: tf.distribute.Strategy = dataclasses.field(default_factory=tf.distribute.get_strategy)
+    at_work: Callable[[], None] = lambda: None
 
     @property
     def is_chief(self) -> bool:
@@ -58,7 +60,7 @@ class Distribution:
           **kwargs: of `fit`.
         """
         if self.cluster.strategy == "parameter_server":
-            workers = Workers(model, len(self.cluster.addresses["worker"]))
+            workers = Workers(model, len(self.cluster.addresses["worker"]), self.at_work)
             workers.fit(rows, batches_at_once=batches_at_once, **kwargs)
         else:
             model.fit(rows, verbose=0, **kwargs)
@@ -135,6 +137,7 @@ def start(
     connect_seconds: float = 600.0,
     tpu: str = "",
     deterministic: bool = False,
+    at_work: Callable[[], None] = lambda: None,
 ) -> Distribution:
     """Sets up what a process trains on; before anything else is done with TensorFlow.
 
@@ -144,6 +147,7 @@ def start(
       connect_seconds: how long the chief of parameter servers waits for the others.
       tpu: address of a TPU, for the strategy "tpu".
       deterministic: whether the same run has the same result, bit by bit.
+      at_work: called when the others are there, and see `Distribution`.
 
     Raises:
       ValueError: there is no TPU at the address, or the strategy does not repeat.
@@ -170,7 +174,9 @@ def start(
         ),
         "tpu": lambda: _on_tpu(tpu),
     }
-    return Distribution(cluster, strategies[cluster.strategy]())
+    distribution = Distribution(cluster, strategies[cluster.strategy](), at_work)
+    at_work()
+    return distribution
 
 
 def _on_tpu(address: str) -> tf.distribute.Strategy:

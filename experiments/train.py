@@ -148,7 +148,7 @@ _MIN_SHARD_BYTES = flags.DEFINE_integer(
     "min_shard_bytes", 1 << 18, "Least size of a part of a table on a parameter server.", 1
 )
 _CONNECT_SECONDS = flags.DEFINE_float(
-    "connect_seconds", 600.0, "How long a chief waits for others, at any time.", 0.0
+    "connect_seconds", 600.0, "A chief's wait for others at first, and if out of reach later.", 0.0
 )
 _TPU = flags.DEFINE_string("tpu", "local", "Name or address of the TPU of --strategy=tpu.")
 _INPUT_SERVICE = flags.DEFINE_string(
@@ -201,13 +201,14 @@ def _train(run: Run, config: TrainConfig, cluster: Cluster, service: InputServic
         parameter_servers.serve(cluster, is_over)
         return
     started = time.monotonic()
-    with lost_processes(cluster, _CONNECT_SECONDS.value):
+    with lost_processes(cluster, _CONNECT_SECONDS.value) as at_work:
         distribution = strategies.start(
             cluster,
             min_shard_bytes=_MIN_SHARD_BYTES.value,
             connect_seconds=_CONNECT_SECONDS.value,
             tpu=_TPU.value,
             deterministic=_DETERMINISTIC.value,
+            at_work=at_work,
         )
         phases = train_run(
             run,
@@ -219,8 +220,7 @@ def _train(run: Run, config: TrainConfig, cluster: Cluster, service: InputServic
         )
         metrics = {**phases, "seconds": round(time.monotonic() - started, 1)}
         if cluster.is_chief:
-            confidence = phases["student"].get("confidence")
-            if confidence and not is_quiet():
+            if (confidence := phases["student"].get("confidence")) and not is_quiet():
                 print_confidence(confidence)
             write_results(run.results, config=dataclasses.asdict(config), metrics=metrics)
         distribution.agree(0)  # nobody leaves before the run is finished

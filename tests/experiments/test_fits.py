@@ -40,6 +40,8 @@ def test_arms_of_equal_learning_rates_share_the_plain_model_as_teacher():
     for method in ("clsd", "distillation"):
         assert teacher_config(config_of(method, learning_rate=3e-3)) == plain
     assert teacher_config(plain) is None
+    # Later generations are taught by students, the first by the plain model.
+    assert teacher_config(config_of("clsd", learning_rate=3e-3, generations=2)) == plain
     assert teacher_config(config_of("clsd", teacher_fraction=0.5)) is None  # its run trains it
 
 
