@@ -6,10 +6,10 @@ hundreds are trained one after the other, only the end of a process gives them b
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import os
 import pathlib
-import pickle
 import threading
 import traceback
 from collections.abc import Callable
@@ -96,16 +96,24 @@ def _answer(calls: connection.Connection, log: pathlib.Path) -> None:
         except BaseException as error:
             traceback.print_exc()
             answer = False, _as_sent(error)
-        calls.send(answer)
+        try:
+            calls.send(answer)
+        except Exception as error:  # what was returned, or what hangs on an error
+            traceback.print_exc()
+            calls.send((False, _told(error)))
 
 
 def _as_sent(error: BaseException) -> BaseException:
     """An error, or one that says the same where it cannot be sent to another process."""
     try:
-        pickle.loads(pickle.dumps(error))
+        copy.copy(error)  # which makes it anew from its arguments, as the other process would
     except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
+        return _told(error)
     return error
+
+
+def _told(error: BaseException) -> RuntimeError:
+    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _end_with_parent() -> None:

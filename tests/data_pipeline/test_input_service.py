@@ -213,12 +213,13 @@ raise ValueError("It has read enough.")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "to_trainer", "to_service", "told"),
     [
         ("stops", None, None, "ValueError: It has read enough."),
-        pytest.param("goes on", signal.SIGINT, None, "KeyboardInterrupt", marks=pytest.mark.slow),
-        pytest.param("goes on", None, signal.SIGKILL, "InputServiceError", marks=pytest.mark.slow),
+        ("goes on", signal.SIGINT, None, "KeyboardInterrupt"),
+        ("goes on", None, signal.SIGKILL, "InputServiceError"),
     ],
 )
 def test_a_trainer_ends_with_an_iterator_at_hand(tmp_path, what, to_trainer, to_service, told):

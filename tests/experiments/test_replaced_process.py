@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -47,6 +48,13 @@ def test_errors_are_those_of_the_call(tmp_path):
     assert "ZeroDivisionError" in (tmp_path / "log").read_text()
     with pytest.raises(RuntimeError, match="SpecError: log.toml"):  # which cannot be sent
         call(refuse)
+
+
+def test_what_cannot_be_sent_is_told(tmp_path):
+    call = ReplacedProcess(tmp_path / "log", calls=1)
+    call(os.getpid)
+    with pytest.raises(RuntimeError, match="cannot pickle"):
+        call(threading.Lock)
 
 
 def test_a_killed_process_is_told_and_replaced(tmp_path):

@@ -87,6 +87,7 @@ def test_who_waits_for_it_is_ended(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_who_goes_on_without_it_is_not(tmp_path):
     done = watched(tmp_path, works=6, waits=0)
     assert (done.returncode, done.stdout, done.stderr) == (0, "did all\n", "")
