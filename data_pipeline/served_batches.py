@@ -21,6 +21,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import signal
 import threading
 import time
 import uuid
@@ -37,10 +38,11 @@ from data_pipeline.service_client import InputService, InputServiceError
 _NO_MORE, _WELL, _LOST = -2, -1, np.iinfo(np.int64).max
 # What waits for news ends no sooner than they come.
 _NEWS_SECONDS = 0.1
+# An iterator that has not asked for news for so long is gone, or, before the first time, was never.
+_QUIET_SECONDS, _BEGIN_SECONDS = 2.0, 10.0
 # A service that is asked answers, or is given up, in less.
 _END_SECONDS = 30.0
 _python_ends = threading.Event()
-_asking: set[int] = set()  # threads that ask for news now
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,15 +176,18 @@ def _with_news(
     The client of tf.data service waits without end for a service that is gone; what waits beside it
     in another thread does not. Batches keep their order, since one thread brings them.
     """
+    asked = _Asked()
+    _all_asked.append(asked)
 
     def ask() -> np.int64:
-        _asking.add(threading.get_ident())
+        asked.quiet_at = np.inf
         try:
             if _python_ends.wait(_NEWS_SECONDS):
+                asked.is_over = True
                 return np.int64(_NO_MORE)
             return np.int64(_LOST if service.is_lost() else _WELL)
         finally:
-            _asking.discard(threading.get_ident())
+            asked.quiet_at = time.monotonic() + _QUIET_SECONDS
 
     empty = tf.nest.map_structure(
         lambda spec: tf.zeros([0, *spec.shape[1:]], spec.dtype), read_service().element_spec[1]
@@ -194,12 +199,33 @@ def _with_news(
     def source(index: tf.Tensor) -> tf.data.Dataset:
         # Made here, in each iteration anew: tf.data service refuses to go over one twice.
         read = _maybe(index == 0).flat_map(lambda _: read_service())
-        asked = _maybe(index == 1).flat_map(lambda _: tf.data.Dataset.range(1 << 62).map(news))
-        return read.concatenate(asked.take_while(lambda number, _: number != _NO_MORE))
+        told = _maybe(index == 1).flat_map(lambda _: tf.data.Dataset.range(1 << 62).map(news))
+        return read.concatenate(told.take_while(lambda number, _: number != _NO_MORE))
 
     return tf.data.Dataset.range(2).interleave(
         source, cycle_length=2, num_parallel_calls=2, deterministic=False
     )
+
+
+class _Asked:
+    """How it stands with the iterators that ask for the news of a data set.
+
+    Attributes:
+      quiet_at: time from which on nobody is there who asks.
+      is_over: whether one was told that there are no more.
+    """
+
+    def __init__(self) -> None:
+        self.quiet_at = time.monotonic() + _BEGIN_SECONDS
+        self.is_over = False
+
+    @property
+    def may_come(self) -> bool:
+        """Whether somebody asks, or is about to."""
+        return not self.is_over and time.monotonic() < self.quiet_at
+
+
+_all_asked: list[_Asked] = []
 
 
 @atexit.register
@@ -209,9 +235,11 @@ def _end_news() -> None:
     An iterator may live that long, as after an error or Ctrl-C. A thread that asks then would never
     get to run, and who waits for it, to destroy the iterator, would never end.
     """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would end the waiting alone
     _python_ends.set()
     stop = time.monotonic() + _END_SECONDS
-    while _asking and time.monotonic() < stop:
+    while any(asked.may_come for asked in _all_asked) and time.monotonic() < stop:
         time.sleep(0.01)
     time.sleep(_NEWS_SECONDS)  # for what TensorFlow has still to do in Python after a call
 
