@@ -235,6 +235,8 @@ def _end_news() -> None:
     An iterator may live that long, as after an error or Ctrl-C. A thread that asks then would never
     get to run, and who waits for it, to destroy the iterator, would never end.
     """
+    if not _all_asked:  # most processes read without a service
+        return
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would end the waiting alone
     _python_ends.set()

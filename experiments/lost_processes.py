@@ -40,14 +40,14 @@ def lost_processes(cluster: Cluster, seconds: float) -> Iterator[Callable[[], No
     Raises:
       RuntimeError: instead of what TensorFlow raises.
     """
-    processes = multiprocessing.get_context("spawn")
-    last_work = processes.Value("d", 0.0)
-
-    def at_work() -> None:
-        last_work.value = time.monotonic()
-
-    watch = None
+    watch, at_work = None, _nothing
     if cluster.strategy == "parameter_server":
+        processes = multiprocessing.get_context("spawn")
+        last_work = processes.Value("d", 0.0)
+
+        def at_work() -> None:
+            last_work.value = time.monotonic()
+
         watched = (cluster, ("ps", "worker"), seconds, last_work)
         watch = processes.Process(target=end_when_out_of_reach, args=watched, daemon=True)
         watch.start()
@@ -61,6 +61,10 @@ def lost_processes(cluster: Cluster, seconds: float) -> Iterator[Callable[[], No
     finally:
         if watch is not None:
             watch.kill()
+
+
+def _nothing() -> None:
+    """Is done of what nobody watches."""
 
 
 def describe_loss(cluster: Cluster, error: str) -> str:
