@@ -40,27 +40,33 @@ def lost_processes(cluster: Cluster, seconds: float) -> Iterator[Callable[[], No
     Raises:
       RuntimeError: instead of what TensorFlow raises.
     """
-    watch, at_work = None, _nothing
-    if cluster.strategy == "parameter_server":
-        processes = multiprocessing.get_context("spawn")
-        last_work = processes.Value("d", 0.0)
+    is_watched = cluster.strategy == "parameter_server"
+    with _watch(cluster, seconds) if is_watched else contextlib.nullcontext(_nothing) as at_work:
+        try:
+            yield at_work
+        except _LOST as error:
+            told = describe_loss(cluster, type(error).__name__)
+            if cluster.addresses and not logging.level_debug():
+                _hide_native_errors()
+            raise RuntimeError(told) from error
 
-        def at_work() -> None:
-            last_work.value = time.monotonic()
 
-        watched = (cluster, ("ps", "worker"), seconds, last_work)
-        watch = processes.Process(target=end_when_out_of_reach, args=watched, daemon=True)
-        watch.start()
+@contextlib.contextmanager
+def _watch(cluster: Cluster, seconds: float) -> Iterator[Callable[[], None]]:
+    """Has this process watched by another one, which is told whenever something is done."""
+    processes = multiprocessing.get_context("spawn")
+    last_work = processes.Value("d", 0.0)
+    watched = (cluster, ("ps", "worker"), seconds, last_work)
+    watch = processes.Process(target=end_when_out_of_reach, args=watched, daemon=True)
+    watch.start()
+
+    def at_work() -> None:
+        last_work.value = time.monotonic()
+
     try:
         yield at_work
-    except _LOST as error:
-        told = describe_loss(cluster, type(error).__name__)
-        if cluster.addresses and not logging.level_debug():
-            _hide_native_errors()
-        raise RuntimeError(told) from error
     finally:
-        if watch is not None:
-            watch.kill()
+        watch.kill()
 
 
 def _nothing() -> None:
