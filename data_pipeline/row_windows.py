@@ -10,7 +10,7 @@ import tensorflow as tf
 from clsd_tf.features import LABEL, TEACHER_LOGIT, WEIGHT
 from data_pipeline.manifest import Manifest
 from data_pipeline.scores import checked_sidecars, decode_logits
-from data_pipeline.shard_format import ShardFeature, parse_blocks, parse_rows
+from data_pipeline.shard_format import PACKED, ShardFeature, parse_blocks, parse_rows, unpack
 from data_pipeline.sharing import ShardPart, record_rows
 
 # Rows that are permuted together: as good as a full shuffle where rows were shuffled when written.
@@ -78,7 +78,10 @@ class RowReader:
         return records.enumerate().map(window, num_parallel_calls=tf.data.AUTOTUNE)
 
     def to_table(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Parsed rows of a batch of what a window holds, in the dtypes of the columnar layout."""
+        """Parsed rows of a batch of what a window holds, in the dtypes of the columnar layout.
+
+        Those of that layout are as `parse_blocks` returns them.
+        """
         if self._columnar:
             return batch
         table = parse_rows(batch[_SERIALIZED], self._features)
@@ -90,6 +93,8 @@ class RowReader:
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
         """(features, label, weight) of a batch, parsed or not."""
         table = self.to_table(batch) if _SERIALIZED in batch else batch
+        if PACKED in table:
+            table = unpack(table, self._features)
         features = {
             f.name: table[f.name] if f.is_float else tf.cast(table[f.name], tf.int64)
             for f in self._features
