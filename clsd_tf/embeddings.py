@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -32,6 +32,20 @@ class EmbeddedColumns(dict[str, tf.Tensor]):
         """The columns with other vectors for some of them."""
         runs = {names: run for names, run in self.runs.items() if vectors.keys().isdisjoint(names)}
         return EmbeddedColumns({**self, **vectors}, runs=runs)
+
+    def parts(self) -> Iterator[tuple[tuple[str, ...], tf.Tensor]]:
+        """Yields all columns in their order, in as few parts as there are: names, vectors."""
+        parts = {(name,): vectors for name, vectors in self.items()} | self.runs
+        names = tuple(self)
+        while names:
+            # The longest of what begins here, so that least is put together.
+            run = max((run for run in parts if run == names[: len(run)]), key=len)
+            yield run, parts[run]
+            names = names[len(run) :]
+
+    def flat(self) -> tf.Tensor:
+        """All columns side by side: [batch, width]; they are `[batch, dim]` each."""
+        return tf.concat([part for _, part in self.parts()], axis=1)
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")

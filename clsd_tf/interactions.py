@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.embeddings import as_features
+from clsd_tf.embeddings import EmbeddedColumns, as_features
 from clsd_tf.features import ModelFeature
 
 
@@ -48,15 +48,24 @@ class FieldVectors(keras.layers.Layer):
                 )
         super().build(input_shape)
 
-    def call(self, columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """See the class."""
+    def call(
+        self,
+        columns: Mapping[str, tf.Tensor],
+        runs: Mapping[tuple[str, ...], tf.Tensor] | None = None,
+    ) -> tf.Tensor:
+        """See the class; `runs` of the columns, if any are known, save putting them together."""
+        kept = {
+            names: run
+            for names, run in (runs or {}).items()
+            if self._projections.keys().isdisjoint(names)
+        }
+        wanted = {feature.name: columns[feature.name] for feature in self.features}
         vectors = []
-        for feature in self.features:
-            vector = columns[feature.name]
-            if feature.name in self._projections:
-                vector = vector @ self._projections[feature.name]
-            vectors.append(vector)
-        return tf.stack(vectors, axis=1)
+        for names, part in EmbeddedColumns(wanted, runs=kept).parts():
+            if names[0] in self._projections:
+                part @= self._projections[names[0]]
+            vectors.append(tf.reshape(part, [-1, len(names), self.dim]))
+        return tf.concat(vectors, axis=1)
 
     def get_config(self) -> dict[str, object]:
         """See `keras.layers.Layer`."""
@@ -81,9 +90,9 @@ def pairwise_sum(vectors: tf.Tensor) -> tf.Tensor:
       float32 [batch, 1].
     """
     vectors = tf.cast(vectors, tf.float32)
-    square_of_sum = tf.square(tf.reduce_sum(vectors, axis=1))
-    sum_of_squares = tf.reduce_sum(tf.square(vectors), axis=1)
-    return 0.5 * tf.reduce_sum(square_of_sum - sum_of_squares, axis=1, keepdims=True)
+    square_of_sum = tf.reduce_sum(tf.square(tf.reduce_sum(vectors, axis=1)), axis=1)
+    sum_of_squares = tf.reduce_sum(tf.square(vectors), axis=[1, 2])
+    return 0.5 * (square_of_sum - sum_of_squares)[:, tf.newaxis]
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")

@@ -48,10 +48,14 @@ class LinearTerm(keras.layers.Layer):
 
     def call(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """See the class."""
-        weights = [
-            vector if vector.shape.rank == 2 else mean_pool(vector, inputs[name])
-            for name, vector in self.weights_of_ids(inputs).items()
-        ]
+        embedded = self.weights_of_ids(inputs)
+        pooled = {
+            name: mean_pool(vector, inputs[name])
+            for name, vector in embedded.items()
+            if vector.shape.rank != 2
+        }
+        parts = embedded.replaced(pooled).parts()
+        weights = [tf.reduce_sum(part, axis=1, keepdims=True) for _, part in parts]
         if self._numeric:
             numbers = tf.stack([inputs[name] for name in self._numeric], axis=1)
             weights.append(tf.cast(numbers, tf.float32) @ self.kernel)

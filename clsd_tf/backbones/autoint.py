@@ -57,13 +57,13 @@ class AutoInt(Backbone):
     ) -> tf.Tensor:
         """See the base class."""
         columns = self.columns(inputs, self.pool(inputs, embedded))
-        fields = self.fields(columns)
+        fields = self.fields(columns, columns.runs)
         for layer in self.attention:
             fields = layer(fields)
         combined = tf.reshape(fields, [-1, fields.shape[1] * fields.shape[2]])
         if self.deep is None:
             return combined
-        return side_by_side(combined, self.deep(tf.concat([*columns.values()], axis=1)))
+        return side_by_side(combined, self.deep(columns.flat()))
 
     def get_config(self) -> dict[str, object]:
         """See `keras.Model`."""

@@ -88,28 +88,21 @@ class Backbone(keras.Model, abc.ABC):
 
     def columns(
         self, inputs: Mapping[str, tf.Tensor], vectors: Mapping[str, tf.Tensor]
-    ) -> dict[str, tf.Tensor]:
+    ) -> EmbeddedColumns:
         """Adds the numbers as [batch, 1] to the `vectors`, [batch, dim]; in the features' order."""
-        return {
+        columns = {
             feature.name: vectors[feature.name]
             if feature.kind == "categorical"
             else tf.cast(inputs[feature.name], self.compute_dtype)[:, tf.newaxis]
             for feature in self.features
         }
+        return EmbeddedColumns(columns, runs=getattr(vectors, "runs", None))
 
     def flatten(
         self, inputs: Mapping[str, tf.Tensor], vectors: Mapping[str, tf.Tensor]
     ) -> tf.Tensor:
         """Puts all features side by side: float [batch, width]. `vectors` are [batch, dim]."""
-        columns = self.columns(inputs, vectors)
-        parts = {(name,): part for name, part in columns.items()} | getattr(vectors, "runs", {})
-        names, chosen = [*columns], []
-        while names:
-            # The longest of what begins here, so that least is put together.
-            run = max((run for run in parts if run == tuple(names[: len(run)])), key=len)
-            chosen.append(parts[run])
-            names = names[len(run) :]
-        return tf.concat(chosen, axis=1)
+        return self.columns(inputs, vectors).flat()
 
     def get_config(self) -> dict[str, object]:
         """See `keras.Model`."""

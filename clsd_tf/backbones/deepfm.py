@@ -47,8 +47,10 @@ class DeepFM(Backbone):
     ) -> tf.Tensor:
         """See the base class."""
         columns = self.columns(inputs, self.pool(inputs, embedded))
-        deep = self.deep(tf.concat([*columns.values()], axis=1))
-        return side_by_side(self.linear(inputs), pairwise_sum(self.fields(columns)), deep)
+        deep = self.deep(columns.flat())
+        return side_by_side(
+            self.linear(inputs), pairwise_sum(self.fields(columns, columns.runs)), deep
+        )
 
     def get_config(self) -> dict[str, object]:
         """See `keras.Model`."""

@@ -67,7 +67,7 @@ class DLRM(Backbone):
     ) -> tf.Tensor:
         """See the base class."""
         columns = self.columns(inputs, self.pool(inputs, embedded))
-        vectors = tf.unstack(self.fields(columns), axis=1)
+        vectors = tf.unstack(self.fields(columns, columns.runs), axis=1)
         if not self._numbers:
             return self.top(self.interaction(vectors))
         dense = self.bottom(tf.concat([columns[name] for name in self._numbers], axis=1))
