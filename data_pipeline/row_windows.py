@@ -111,12 +111,16 @@ class RowReader:
             parts = tf.nest.map_structure(lambda values: tf.gather(values, order), parts)
             cycle_length = _OPEN_FILES
         at_once = max(1, _ROWS_AT_ONCE // self._record_rows)
+        # A record of many rows is read to where it stays; by way of a buffer it is copied twice.
+        buffers = {_SERIALIZED: 0 if self._columnar else None, TEACHER_LOGIT: None}
 
         def records_of(
             paths: dict[str, tf.Tensor], first: tf.Tensor, every: tf.Tensor
         ) -> tf.data.Dataset:
             batches = {
-                name: tf.data.TFRecordDataset(path).shard(every, first).batch(at_once)
+                name: tf.data.TFRecordDataset(path, buffer_size=buffers[name])
+                .shard(every, first)
+                .batch(at_once)
                 for name, path in paths.items()
             }
             return tf.data.Dataset.zip(batches)
