@@ -137,7 +137,7 @@ class FusedEmbedding(keras.layers.Layer):
 
     def rows_read(self, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
         """Rows of each of `embedding_variables` that `call` reads: int64 [ids], with repeats."""
-        rows = {dim: self._rows_of(columns, inputs) for dim, columns in self._columns}
+        rows = {dim: self._rows_of(cuts, inputs) for dim, cuts in self._cuts}
         read = []
         for dim, parts in self._parts().items():
             ids, first = tf.reshape(rows[int(dim)], [-1]), 0
@@ -155,8 +155,8 @@ class FusedEmbedding(keras.layers.Layer):
     def call(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """See the class."""
         embedded = EmbeddedColumns()
-        for (dim, columns), (_, cuts) in zip(self._columns, self._cuts, strict=True):
-            vectors = self.lookup(dim, self._rows_of(columns, inputs))
+        for dim, cuts in self._cuts:
+            vectors = self.lookup(dim, self._rows_of(cuts, inputs))
             parts = tf.split(vectors, [_width(cut) for cut in cuts], axis=1)
             for cut, part in zip(cuts, parts, strict=True):
                 if cut[0].is_list:
@@ -192,15 +192,15 @@ class FusedEmbedding(keras.layers.Layer):
         return tf.nn.embedding_lookup(self._tables[str(dim)], rows)
 
     def _rows_of(
-        self, columns: Sequence[ModelFeature], inputs: Mapping[str, tf.Tensor]
+        self, cuts: Sequence[Sequence[ModelFeature]], inputs: Mapping[str, tf.Tensor]
     ) -> tf.Tensor:
         """Rows of the common table, [batch, ids of all columns]."""
-        return tf.concat([self._shifted(c, inputs[c.name]) for c in columns], axis=1)
-
-    def _shifted(self, feature: ModelFeature, ids: tf.Tensor) -> tf.Tensor:
-        """Rows of the common table, [batch, length or 1]."""
-        rows = tf.cast(ids, tf.int64) + dict(self._offsets)[feature.table]
-        return rows if feature.is_list else rows[:, tf.newaxis]
+        offsets, rows = dict(self._offsets), []
+        for cut in cuts:
+            ids = [tf.cast(inputs[feature.name], tf.int64) for feature in cut]
+            first = tf.constant([offsets[feature.table] for feature in cut], tf.int64)
+            rows.append((ids[0] if cut[0].is_list else tf.stack(ids, axis=1)) + first)
+        return tf.concat(rows, axis=1)
 
     def get_config(self) -> dict[str, object]:
         """See `keras.layers.Layer`."""

@@ -23,6 +23,7 @@ from clsd_tf.spec import read_spec
 from clsd_tf.vocabulary import Vocabulary
 
 INT_MISSING = -(2**63)
+_IN_A_BUCKET = -1  # what is unknown, where several ids are for that
 _DTYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
 _MISSING: dict[str, str | int | float] = {"string": "", "int": INT_MISSING, "float": float("nan")}
 
@@ -46,7 +47,11 @@ class Encoder(tf.Module):
         owners = {column.name: column for column in map(spec.owner, spec.encoded_columns)}
         self._vocabularies = {
             name: Vocabulary(
-                vocabulary_path(directory, name), raw_dtype(column), tables.vocabulary_sizes[name]
+                vocabulary_path(directory, name),
+                raw_dtype(column),
+                tables.vocabulary_sizes[name],
+                first_id=1 + column.num_oov,
+                unknown_id=1 if column.num_oov == 1 else _IN_A_BUCKET,
             )
             for name, column in owners.items()
             if column.encoding == "vocabulary"
@@ -72,7 +77,7 @@ class Encoder(tf.Module):
             missing = is_missing(values)
         if column.is_numeric:
             return tf.where(missing, 0.0, self._scale(column, values))
-        return tf.where(missing, tf.zeros_like(missing, tf.int64), self._ids(column, values))
+        return tf.where(missing, tf.constant(0, tf.int64), self._ids(column, values))
 
     def __call__(self, raw: Mapping[str, tf.Tensor | tf.RaggedTensor]) -> dict[str, tf.Tensor]:
         """Encodes the model's columns.
@@ -177,12 +182,11 @@ class Encoder(tf.Module):
 
     def _ids(self, column: ColumnSpec, values: tf.Tensor) -> tf.Tensor:
         if column.encoding == "vocabulary":
-            place = self._vocabularies[column.name].places(values)
+            ids = self._vocabularies[column.name].ids(values)
             if column.num_oov == 1:
-                oov = tf.ones_like(place)
-            else:
-                oov = 1 + tf.strings.to_hash_bucket_fast(canonical(values), column.num_oov)
-            return tf.where(place < 0, oov, 1 + column.num_oov + place)
+                return ids
+            oov = 1 + tf.strings.to_hash_bucket_fast(canonical(values), column.num_oov)
+            return tf.where(ids == _IN_A_BUCKET, oov, ids)
         if column.encoding == "hash":
             return 1 + tf.strings.to_hash_bucket_fast(canonical(values), column.num_buckets)
         if column.encoding == "identity":

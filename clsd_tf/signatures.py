@@ -70,6 +70,7 @@ def build_signatures(backbone: keras.layers.Layer, encoder: Encoder) -> dict[str
 
     def predict_candidates(**raw: tf.Tensor) -> dict[str, tf.Tensor]:
         batch, count = tf.unstack(tf.shape(raw[spec.item.name])[:2])
+        user = tf.repeat(tf.range(batch), count)  # of each candidate
         features = {}
         for column in spec.model_columns:
             own = [column.name, *([mask_name(column)] if column.is_list else [])]
@@ -78,9 +79,7 @@ def build_signatures(backbone: keras.layers.Layer, encoder: Encoder) -> dict[str
                 features[column.name] = encode_column(column, _raw_values(flat, column))
             else:
                 once = encode_column(column, _raw_values(raw, column))
-                repeated = tf.repeat(once, count, axis=0)
-                repeated.set_shape(once.shape)
-                features[column.name] = repeated
+                features[column.name] = tf.gather(once, user)
         return {"outputs": tf.reshape(score(**features)["outputs"], [batch, count])}
 
     dense: dict[str, tf.TensorSpec] = {}
@@ -142,8 +141,7 @@ def _raw_values(raw: Mapping[str, tf.Tensor], column: ColumnSpec) -> tf.Tensor |
 
 def _merged(values: tf.Tensor) -> tf.Tensor:
     """[batch, candidates, ...] -> [batch * candidates, ...]."""
-    shape = tf.concat([[tf.reduce_prod(tf.shape(values)[:2])], tf.shape(values)[2:]], axis=0)
-    return tf.reshape(values, shape)
+    return tf.reshape(values, [-1, *values.shape[2:]])
 
 
 def _raw_specs(column: ColumnSpec, batch: list[None]) -> dict[str, tf.TensorSpec]:

@@ -9,21 +9,25 @@ import tensorflow as tf
 
 
 class Vocabulary(tf.Module):
-    """Tokens of a column and their places. An export carries the file as an asset.
+    """Tokens of a column and their ids. An export carries the file as an asset.
 
     Args:
       path: file with one token a line.
       dtype: of the tokens, tf.string or tf.int64.
       size: number of tokens that the file must have.
+      first_id: of the first token; the others follow in the order of the file.
+      unknown_id: of a value that is no token.
 
     Raises:
       FileNotFoundError: there is no such file.
       ValueError: it has another number of tokens.
     """
 
-    def __init__(self, path: pathlib.Path, dtype: tf.DType, size: int):
+    def __init__(
+        self, path: pathlib.Path, dtype: tf.DType, size: int, *, first_id: int, unknown_id: int
+    ):
         super().__init__(name="vocabulary")
-        self._path = path
+        self._path, self._unknown_id = path, unknown_id
         if not path.exists():
             raise FileNotFoundError(
                 f"Column '{path.stem}' needs its vocabulary. Received: no file {path}. Expected: "
@@ -31,7 +35,12 @@ class Vocabulary(tf.Module):
             )
         # TensorFlow has no empty tables: they can neither be read from a file nor from tensors.
         try:
-            self._table = _read_table(path, dtype) if path.stat().st_size else None
+            self._table = None
+            if path.stat().st_size:
+                # The table holds ids, not places: a request is one operation for each column then.
+                self._table = tf.lookup.StaticHashTable(
+                    _FileOfOneState(path, dtype, first_id), unknown_id
+                )
         except tf.errors.OpError as error:
             raise ValueError(
                 f"The vocabulary of column '{path.stem}' is damaged. Received: {path}, of which "
@@ -46,10 +55,10 @@ class Vocabulary(tf.Module):
                 "Copy the directory as a whole, or prepare it again."
             )
 
-    def places(self, values: tf.Tensor) -> tf.Tensor:
-        """Place of each value in the vocabulary, -1 where it is not: int64, shape of `values`."""
+    def ids(self, values: tf.Tensor) -> tf.Tensor:
+        """Id of each value: int64, shape of `values`."""
         if self._table is None:
-            return tf.fill(tf.shape(values), tf.constant(-1, tf.int64))
+            return tf.fill(tf.shape(values), tf.constant(self._unknown_id, tf.int64))
         return self._table.lookup(values)
 
     def first(self, count: int) -> list[str]:
@@ -61,8 +70,8 @@ class Vocabulary(tf.Module):
         """All tokens as text, in the order of the file."""
         if self._table is None:
             return []
-        keys, places = self._table.export()
-        ordered = tf.gather(keys, tf.argsort(places))
+        keys, ids = self._table.export()
+        ordered = tf.gather(keys, tf.argsort(ids))
         return [_text(key) for key in ordered.numpy()]
 
 
@@ -73,24 +82,22 @@ class _FileOfOneState(tf.lookup.TextFileInitializer):
     such as a data set that was prepared anew, it would go on with the tokens of the first one.
     """
 
-    def __init__(self, path: pathlib.Path, dtype: tf.DType):
-        state = path.stat()
-        self._state = f"vocabulary_{path}_{state.st_ino}_{state.st_size}_{state.st_mtime_ns}"
+    def __init__(self, path: pathlib.Path, dtype: tf.DType, first_id: int):
+        now = path.stat()
+        state = ("vocabulary", path, now.st_ino, now.st_size, now.st_mtime_ns, first_id)
+        self._state = "_".join(map(str, state))
         super().__init__(
             str(path),
             key_dtype=dtype,
             key_index=tf.lookup.TextFileIndex.WHOLE_LINE,
             value_dtype=tf.int64,
             value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
+            value_index_offset=first_id,
         )
 
     @property
     def _shared_name(self) -> str:
         return self._state
-
-
-def _read_table(path: pathlib.Path, dtype: tf.DType) -> tf.lookup.StaticHashTable:
-    return tf.lookup.StaticHashTable(_FileOfOneState(path, dtype), default_value=-1)
 
 
 def _text(key: object) -> str:
