@@ -10,11 +10,15 @@ from experiments.benchmarks.floors import MachineRates
 from experiments.benchmarks.settings import Settings
 
 _PROTO, _BEAM = "protos in Python", "Beam DirectRunner"
+_READING = "DuckDB, reading alone"
 _PEER_ROWS = 20_000  # their cost does not depend on the number, and is high
 
 
 def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]:
-    """One comparison; ours also checks, splits, learns vocabularies and joins histories."""
+    """One comparison; ours also checks, splits, learns vocabularies and joins histories.
+
+    What reading the values alone costs is a floor: nothing else has been done by then.
+    """
     del rates
     log = {"log": str(make_log(settings.data, settings.size))}
     few = min(_PEER_ROWS, settings.size.rows)
@@ -29,11 +33,13 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
             Contender(OURS, "own_prepare", places["own"]),
             Contender(_PROTO, "proto_prepare", places["proto"]),
             Contender(_BEAM, "beam_prepare", places["beam"], "beam"),
+            Contender(_READING, "duckdb_read", {**log, "rows": settings.size.rows}),
         ),
         (
             Target(_PROTO, OURS, 20, "at least"),
             Target(_BEAM, OURS, 20, "at least"),
             Target(OURS, None, 150_000, "at least", "per_second"),
+            Target(_PROTO, _READING),
         ),
         unit="row",
     )

@@ -8,12 +8,12 @@ from experiments.benchmarks.click_log import make_prepared
 from experiments.benchmarks.contenders import OURS, Comparison, Contender, Target
 from experiments.benchmarks.floors import MachineRates, dense_floor
 from experiments.benchmarks.settings import Settings
-from experiments.benchmarks.stages.train import Sizes, multiplications
+from experiments.benchmarks.stages.train import DEFAULT_SIZES, multiplications
 
 _PLAIN = "plain backbone"
 _DENSE, _ONE_USER = "clsd_tf, dense input", "clsd_tf, one user and many items"
 _CANDIDATES = (1, 100, 500)
-_SIZES: Sizes = {"dim": 16, "units": [256, 128], "num_cross_layers": 2}  # the defaults
+_SIZES = {name: DEFAULT_SIZES[name] for name in ("units", "num_cross_layers")}
 
 
 def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]:
@@ -26,7 +26,7 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
         _ONE_USER: ("predict_candidates", True),
     }
     # A third of a training step's products: the way forward alone.
-    floor = dense_floor(multiplications("dcn_v2", settings, _SIZES, lists=True), rates) / 3
+    floor = dense_floor(multiplications("dcn_v2", settings, DEFAULT_SIZES, lists=True), rates) / 3
     for candidates in _CANDIDATES:
         contenders = []
         for number, (name, (signature, taught)) in enumerate(ways.items()):
@@ -36,7 +36,7 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
                 "candidates": candidates,
                 "signature": signature,
                 "taught": taught,
-                "sizes": {n: size for n, size in _SIZES.items() if n != "dim"},
+                "sizes": _SIZES,
             }
             contenders.append(Contender(name, "own_serve", options, steps=50 * settings.steps))
         targets = [Target(OURS, _PLAIN, 1.02, "at most", m) for m in ("cpu_us", "p50_ms")]

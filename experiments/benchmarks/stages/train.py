@@ -11,8 +11,6 @@ from experiments.benchmarks.contenders import OURS, Comparison, Contender, Targe
 from experiments.benchmarks.floors import MachineRates, dense_floor, stack_multiplications
 from experiments.benchmarks.settings import Settings
 
-# Of the comparison like for like.
-
 
 class Sizes(TypedDict):
     """Widths of a model."""
@@ -23,10 +21,17 @@ class Sizes(TypedDict):
     attention_units: NotRequired[list[int]]  # of din
 
 
+# Of the comparison like for like.
 SIZES: Sizes = {
     "dim": 16,
     "units": [256, 128, 64],
     "num_cross_layers": 3,
+    "attention_units": [36],
+}
+DEFAULT_SIZES: Sizes = {
+    "dim": 16,
+    "units": [256, 128],
+    "num_cross_layers": 2,
     "attention_units": [36],
 }
 _DEEPCTR, _TFRS, _KERAS3, _TORCH = "DeepCTR", "TFRS Ranking", "Keras 3, keras-rs", "PyTorch"
@@ -50,7 +55,7 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
         yield _like_for_like(settings, backbone, options, rates)
     for backbone in [name for name in _BACKBONES if name in backbone_names()]:
         options = {**base, "backbone": backbone, "lists": backbone == "din", "sizes": None}
-        yield _as_documented(settings, options)
+        yield _as_documented(settings, options, rates)
     yield _taught(settings, {**base, "backbone": "dcn_v2", "lists": False, "sizes": None})
     yield _whole_job(settings)
     for rows, bound in _OPTIMIZER_TARGETS:
@@ -89,15 +94,20 @@ def _like_for_like(
     )
 
 
-def _as_documented(settings: Settings, options: Mapping[str, object]) -> Comparison:
+def _as_documented(
+    settings: Settings, options: Mapping[str, object], rates: MachineRates
+) -> Comparison:
     """Default widths and the optimizer of each one's documentation."""
+    backbone = str(options["backbone"])
+    products = multiplications(backbone, settings, DEFAULT_SIZES, lists=backbone == "din")
     ours = Contender(OURS, "own_train", {**options, "optimizer": "default"}, steps=settings.steps)
     theirs = {**options, "optimizer": "adam"}
     return Comparison(
         "train",
-        f"{options['backbone']}, as documented",
+        f"{backbone}, as documented",
         (ours, Contender(_DEEPCTR, "deepctr_train", theirs, "deepctr", settings.steps)),
         (Target(_DEEPCTR, OURS, 3, "at least"),),
+        floors={f"{OURS}, matrix products at the measured peak": dense_floor(products, rates)},
     )
 
 
