@@ -79,6 +79,8 @@ def build_signatures(backbone: keras.layers.Layer, encoder: Encoder) -> dict[str
                 features[column.name] = encode_column(column, _raw_values(flat, column))
             else:
                 once = encode_column(column, _raw_values(raw, column))
+                # A user's column of another length than the items' is an error, not a user more.
+                once = tf.reshape(once, [batch, *once.shape[1:]])
                 features[column.name] = tf.gather(once, user)
         return {"outputs": tf.reshape(score(**features)["outputs"], [batch, count])}
 
