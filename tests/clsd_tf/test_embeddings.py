@@ -10,6 +10,7 @@ import tf_keras as keras
 from clsd_tf.backbones import get_backbone
 from clsd_tf.embeddings import FusedEmbedding, keras_inputs, mean_pool
 from clsd_tf.features import ModelFeature
+from clsd_tf.interactions import FieldVectors
 
 FEATURES = (
     ModelFeature("user", "categorical", cardinality=5, dim=2, table="user"),
@@ -107,3 +108,21 @@ class TestColumnsSideBySide:
         flat = backbone.flatten(inputs, backbone.pool(inputs, embedded))
         np.testing.assert_array_equal(flat, backbone.flatten(inputs, backbone.pool(inputs, plain)))
         assert flat.shape == (2, 2 * 6 + 3 + 1)
+
+    def test_parts_are_all_columns_in_their_order_and_as_few_as_there_are(self, inputs):
+        embedded = FusedEmbedding(self.FEATURES)(inputs)
+        pooled = embedded.replaced({"past": mean_pool(embedded["past"], inputs["past"])})
+        parts = list(pooled.parts())
+        runs = [("a", "b"), ("c",), ("past",), ("e", "f"), ("d",)]
+        assert [names for names, _ in parts] == runs
+        whole = tf.concat([pooled[name] for names in runs for name in names], axis=1)
+        np.testing.assert_array_equal(pooled.flat(), whole)
+
+    @pytest.mark.parametrize("dim", [2, 3])
+    def test_vectors_of_fields_are_the_same_of_runs_and_of_single_columns(self, inputs, dim):
+        backbone = get_backbone("mlp", self.FEATURES)
+        columns = backbone.columns(inputs, backbone.pool(inputs, backbone.embedding(inputs)))
+        fields = FieldVectors(self.FEATURES, dim=dim)
+        together = fields(columns, columns.runs)
+        assert together.shape == (2, len(self.FEATURES), dim)
+        np.testing.assert_array_equal(together, fields(dict(columns)))

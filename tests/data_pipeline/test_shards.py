@@ -15,7 +15,14 @@ import tensorflow as tf
 from clsd_tf.encoding import Encoder
 from data_pipeline.arrow_encoding import encode_table
 from data_pipeline.manifest import Manifest, ShardError
-from data_pipeline.shard_format import ShardFeature, shard_features
+from data_pipeline.shard_format import (
+    PACKED,
+    Serializer,
+    ShardFeature,
+    parse_blocks,
+    shard_features,
+    unpack,
+)
 from data_pipeline.shards import keys_path, write_split
 
 CITIES, ITEMS, USERS = ["Bonn", "Ulm"], ["apple", "pear", "fig", "Öl"], [3, 1, 4, 15]
@@ -121,6 +128,39 @@ def test_columnar_record_holds_little_endian_arrays(generate):
     np.testing.assert_array_equal(last, [row["tags"] for row in expected[16:]])
     users = np.frombuffer(blocks[0]["_user"].bytes_list.value[0], "<i8")
     np.testing.assert_array_equal(users, [row["_user"] for row in expected[:16]])
+
+
+def test_blocks_of_any_length_come_back_bit_by_bit():
+    features = [
+        ShardFeature("small", "int32"),
+        ShardFeature("x", "float32"),
+        ShardFeature("large", "int64"),
+        ShardFeature("list", "int32", 3),
+        ShardFeature("y", "float32"),
+    ]
+    rows = 10
+    arrays = {
+        "small": np.arange(-5, 5, dtype=np.int32),
+        "x": np.array([math.nan, -0.0, math.inf, *range(7)], np.float32),
+        "large": 2**40 + np.arange(rows),
+        "list": np.arange(3 * rows, dtype=np.int32).reshape(rows, 3),
+        "y": np.linspace(0, 1, rows, dtype=np.float32),
+    }
+    write = Serializer(features, "columnar", block_rows=4)
+    records = list(write({**arrays, "_row": arrays["large"]}))
+    assert len(records) == 3  # of 4, 4 and 2 rows
+    table = parse_blocks(tf.constant(records), features)
+    assert table[PACKED].shape == (rows, 3)
+    order = np.random.default_rng(0).permutation(rows)
+    moved = unpack({name: tf.gather(values, order) for name, values in table.items()}, features)
+    assert moved.keys() == arrays.keys()
+    for feature in features:
+        values = moved[feature.name].numpy()
+        assert values.dtype == feature.dtype
+        assert values.tobytes() == arrays[feature.name][order].tobytes()
+    # Neither is there anything to pack in a single list, nor is it touched.
+    alone = parse_blocks(tf.constant(records), features[3:4])
+    assert alone.keys() == unpack(alone, features[3:4]).keys() == {"list"}
 
 
 def test_only_declared_sizes_beyond_32_bits_take_64(generate):
