@@ -199,11 +199,13 @@ def test_a_service_that_is_gone_is_told_in_time(tmp_path):
 
 
 TRAINER = """
-import sys
+import signal, sys
 from data_pipeline.served_batches import served_batches
 from data_pipeline.service_client import InputService
 from tests.data_pipeline.test_input_service import numbers
 
+# It is ignored where tests run in the background of a shell.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 service = InputService(sys.argv[1], patience_seconds=1)
 batches = iter(served_batches(service, numbers("trainer", batches=1 << 20, rows=10)))
 print(next(batches), flush=True)
@@ -235,7 +237,7 @@ def test_a_trainer_ends_with_an_iterator_at_hand(tmp_path, what, to_trainer, to_
     ):
         assert "tf.Tensor" in trainer.stdout.readline()
         for _ in range(5 if to_trainer is not None else 0):
-            # One that comes while TensorFlow calls Python is lost.
+            # One that comes at the first batch may be lost in TensorFlow, here as elsewhere.
             trainer.send_signal(to_trainer)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 trainer.wait(4)
