@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import pathlib
 
 import duckdb
@@ -16,11 +17,13 @@ class DuckDBReading:
         self._rows = options["rows"]
         self._connection = duckdb.connect()
         file = str(pathlib.Path(options["log"]) / "log.csv")
-        with open(file, encoding="utf-8") as lines:
-            names = lines.readline().strip().split(",")
+        with open(file, encoding="utf-8", newline="") as lines:
+            names = next(csv.reader(lines))
         types = {name: "DOUBLE" if name.startswith("x") else "BIGINT" for name in names}
         sums = ", ".join(f"sum({name})" for name in names)
-        self._query = f"SELECT {sums} FROM read_csv(?, header = true, columns = {types})"
+        self._query = (
+            f"SELECT {sums} FROM read_csv(?, header = true, columns = {types}, auto_detect = false)"
+        )
         self._file = file
         return {"version": duckdb.__version__}
 
