@@ -12,6 +12,7 @@ from experiments.benchmarks.stages.train import DEFAULT_SIZES, multiplications
 
 _PLAIN = "plain backbone"
 _DENSE, _ONE_USER = "clsd_tf, dense input", "clsd_tf, one user and many items"
+_IN_TURN = "clsd_tf, operations in turn"
 _CANDIDATES = (1, 100, 500)
 _SIZES = {name: DEFAULT_SIZES[name] for name in ("units", "num_cross_layers")}
 
@@ -24,6 +25,7 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
         _PLAIN: ("serving_default", False),
         _DENSE: ("predict_features", True),
         _ONE_USER: ("predict_candidates", True),
+        _IN_TURN: ("serving_default", True),
     }
     # A third of a training step's products: the way forward alone.
     floor = dense_floor(multiplications("dcn_v2", settings, DEFAULT_SIZES, lists=True), rates) / 3
@@ -37,12 +39,16 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
                 "signature": signature,
                 "taught": taught,
                 "sizes": _SIZES,
+                # As `tensorflow_model_server --tensorflow_inter_op_parallelism=1` runs them.
+                "inter_op_threads": 1 if name == _IN_TURN else 0,
             }
             contenders.append(Contender(name, "own_serve", options, steps=50 * settings.steps))
         targets = [Target(OURS, _PLAIN, 1.02, "at most", m) for m in ("cpu_us", "p50_ms")]
         targets += [Target(OURS, other, measure="cpu_us") for other in (_DENSE, _ONE_USER)]
         if candidates == _CANDIDATES[-1]:
-            targets += [Target(n, None, 5.0, "at most", "p99_ms") for n in (OURS, _ONE_USER)]
+            targets += [
+                Target(n, None, 5.0, "at most", "p99_ms") for n in (OURS, _ONE_USER, _IN_TURN)
+            ]
         yield Comparison(
             "serve",
             f"{candidates} candidates",

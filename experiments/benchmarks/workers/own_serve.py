@@ -15,10 +15,14 @@ from clsd_tf.requests import to_candidates, to_dense, to_example
 
 
 class OwnServing:
-    """Options: "prepared", "output_dir", "candidates", "signature", "sizes", "taught"."""
+    """Options: "prepared", "output_dir", "candidates", "signature", "sizes", "taught".
+
+    "inter_op_threads" run operations side by side, 0: as many as TensorFlow chooses.
+    """
 
     def prepare(self, options: dict) -> dict:
         """Builds, exports and loads a model, and writes a request."""
+        tf.config.threading.set_inter_op_parallelism_threads(options["inter_op_threads"])
         encoder = clsd_tf.Encoder.load(options["prepared"])
 
         def backbone() -> tf.keras.Model:
