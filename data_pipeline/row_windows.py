@@ -43,7 +43,8 @@ class RowReader:
             [(name, *_fingerprint(path)) for name, paths in files.items() for path in paths],
             [(part.shard.sha256, part.first, part.every) for part in share],
             [(feature.name, feature.dtype, feature.length) for feature in features],
-            [manifest.layout, WINDOW_ROWS, _ROWS_AT_ONCE, _OPEN_FILES],
+            # PACKED: trainers of a version that did not pack share no reading with this one.
+            [manifest.layout, PACKED, WINDOW_ROWS, _ROWS_AT_ONCE, _OPEN_FILES],
         ]
         self._parts = (
             {name: tf.constant([*map(str, paths)], tf.string) for name, paths in files.items()},
