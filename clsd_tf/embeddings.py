@@ -33,6 +33,11 @@ class EmbeddedColumns(dict[str, tf.Tensor]):
         runs = {names: run for names, run in self.runs.items() if vectors.keys().isdisjoint(names)}
         return EmbeddedColumns({**self, **vectors}, runs=runs)
 
+    def pooled(self, inputs: Mapping[str, tf.Tensor]) -> EmbeddedColumns:
+        """Averages each list over its elements, see `mean_pool`: all are `[batch, dim]` then."""
+        lists = {name: vectors for name, vectors in self.items() if vectors.shape.rank != 2}
+        return self.replaced({name: mean_pool(lists[name], inputs[name]) for name in lists})
+
     def parts(self) -> Iterator[tuple[tuple[str, ...], tf.Tensor]]:
         """Yields all columns in their order, in as few parts as there are: names, vectors."""
         parts = {(name,): vectors for name, vectors in self.items()} | self.runs
@@ -90,8 +95,7 @@ class FusedEmbedding(keras.layers.Layer):
                 offsets[feature.table] = rows.get(feature.dim, 0)
                 rows[feature.dim] = offsets[feature.table] + feature.cardinality
         # Tuples: Keras would track dicts and lists as parts of the checkpoint.
-        self._columns = tuple((dim, tuple(of_dim)) for dim, of_dim in columns.items())
-        self._cuts = tuple((dim, self._runs(of_dim)) for dim, of_dim in self._columns)
+        self._cuts = tuple((dim, self._runs(of_dim)) for dim, of_dim in columns.items())
         self._offsets = tuple(offsets.items())
         self._rows = tuple(rows.items())
         self._tables: dict[str, tf.Variable] = {}
@@ -130,7 +134,8 @@ class FusedEmbedding(keras.layers.Layer):
         """For each of `whole_tables`: table of a column -> its first row, number of rows."""
         offsets = dict(self._offsets)
         found = []
-        for _, columns in self._columns:
+        for _, cuts in self._cuts:
+            columns = [column for cut in cuts for column in cut]
             rows = {column.table: column.cardinality for column in reversed(columns)}
             found.append({table: (offsets[table], size) for table, size in rows.items()})
         return found

@@ -53,18 +53,14 @@ class FieldVectors(keras.layers.Layer):
         columns: Mapping[str, tf.Tensor],
         runs: Mapping[tuple[str, ...], tf.Tensor] | None = None,
     ) -> tf.Tensor:
-        """See the class; `runs` of the columns, if any are known, save putting them together."""
-        kept = {
-            names: run
-            for names, run in (runs or {}).items()
-            if self._projections.keys().isdisjoint(names)
-        }
-        wanted = {feature.name: columns[feature.name] for feature in self.features}
-        vectors = []
-        for names, part in EmbeddedColumns(wanted, runs=kept).parts():
-            if names[0] in self._projections:
-                part @= self._projections[names[0]]
-            vectors.append(tf.reshape(part, [-1, len(names), self.dim]))
+        """See the class; `runs` are those of the columns, which save putting them together.
+
+        They are an argument of their own, since Keras copies a mapping without them.
+        """
+        own = {feature.name: columns[feature.name] for feature in self.features}
+        projected = {name: own[name] @ matrix for name, matrix in self._projections.items()}
+        parts = EmbeddedColumns(own, runs=runs).replaced(projected).parts()
+        vectors = [tf.reshape(part, [-1, len(names), self.dim]) for names, part in parts]
         return tf.concat(vectors, axis=1)
 
     def get_config(self) -> dict[str, object]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.embeddings import FusedEmbedding, as_features, mean_pool
+from clsd_tf.embeddings import FusedEmbedding, as_features
 from clsd_tf.features import ModelFeature
 
 
@@ -48,13 +48,7 @@ class LinearTerm(keras.layers.Layer):
 
     def call(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """See the class."""
-        embedded = self.weights_of_ids(inputs)
-        pooled = {
-            name: mean_pool(vector, inputs[name])
-            for name, vector in embedded.items()
-            if vector.shape.rank != 2
-        }
-        parts = embedded.replaced(pooled).parts()
+        parts = self.weights_of_ids(inputs).pooled(inputs).parts()
         weights = [tf.reduce_sum(part, axis=1, keepdims=True) for _, part in parts]
         if self._numeric:
             numbers = tf.stack([inputs[name] for name in self._numeric], axis=1)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.embeddings import EmbeddedColumns, FusedEmbedding, as_features, mean_pool
+from clsd_tf.embeddings import EmbeddedColumns, FusedEmbedding, as_features
 from clsd_tf.features import ModelFeature
 from clsd_tf.linear import SumsFirst
 
@@ -75,16 +75,9 @@ class Backbone(keras.Model, abc.ABC):
 
     def pool(
         self, inputs: Mapping[str, tf.Tensor], embedded: Mapping[str, tf.Tensor]
-    ) -> dict[str, tf.Tensor]:
+    ) -> EmbeddedColumns:
         """Averages each list over its elements: all vectors are float [batch, dim] then."""
-        pooled = {
-            name: mean_pool(vector, inputs[name])
-            for name, vector in embedded.items()
-            if vector.shape.rank != 2
-        }
-        if isinstance(embedded, EmbeddedColumns):
-            return embedded.replaced(pooled)
-        return {**embedded, **pooled}
+        return EmbeddedColumns(embedded, runs=getattr(embedded, "runs", None)).pooled(inputs)
 
     def columns(
         self, inputs: Mapping[str, tf.Tensor], vectors: Mapping[str, tf.Tensor]

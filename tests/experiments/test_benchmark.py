@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from clsd_tf import ModelFeature, get_backbone
 from experiments.benchmarks.click_log import LogSize, log_tables, spec_text
 from experiments.benchmarks.contenders import Comparison, Contender, Target
 from experiments.benchmarks.driver import measure
@@ -19,6 +20,7 @@ from experiments.benchmarks.floors import (
     stack_multiplications,
 )
 from experiments.benchmarks.report import metrics, table
+from experiments.benchmarks.stages.train import DEFAULT_SIZES
 from experiments.benchmarks.summaries import Spread, digits, growth_exponent, outcome, sample
 
 
@@ -150,6 +152,22 @@ def test_contenders_run_in_turns_and_failures_are_told(tmp_path, arrays):
     assert "| cpu_us: two / one at most 100 |" in text
     entry = json.loads(json.dumps(metrics([measured])))["comparisons"][0]
     assert entry["contenders"]["one"]["samples"] == measured.samples["one"]
+
+
+@pytest.mark.parametrize("name", ["mlp", "deepfm", "dcn_v2", "din"])
+def test_the_floor_of_the_default_sizes_is_of_what_the_backbones_have(name):
+    item = {"cardinality": 9, "table": "item"}
+    features = [
+        ModelFeature("item", "categorical", **item, role="item"),
+        ModelFeature("past", "categorical", **item, length=2),
+    ]
+    assert features[0].dim == DEFAULT_SIZES["dim"]
+    backbone = get_backbone(name, features)
+    sizes = {size: DEFAULT_SIZES[size] for size in DEFAULT_SIZES if hasattr(backbone, size)}
+    assert "units" in sizes
+    assert {size: list(np.atleast_1d(getattr(backbone, size))) for size in sizes} == {
+        size: list(np.atleast_1d(value)) for size, value in sizes.items()
+    }
 
 
 def test_environments_are_pinned_and_told_when_stale(tmp_path):
