@@ -12,6 +12,7 @@ import tensorflow as tf
 from clsd_tf.encoding import Encoder, canonical, missing_value, shorten
 from clsd_tf.features import GROUP, LABEL, ROW, USER, WEIGHT, ColumnSpec
 from data_pipeline.manifest import ShardError
+from data_pipeline.shard_format import stored_dtype
 
 DAY = "_day"
 _ARROW_TYPES = {"string": pa.string(), "int": pa.int64(), "float": pa.float32()}
@@ -49,7 +50,7 @@ def encode_table(
     arrays[WEIGHT] = _weight(table, spec.weight)
     arrays[GROUP] = np.zeros(table.num_rows, np.int32)
     if spec.group is not None:
-        arrays[GROUP] = encoder.group_of(encoded[spec.group.name]).numpy()
+        arrays[GROUP] = np.asarray(encoder.group_of(encoded[spec.group.name]))
     users = _raw(table, spec.user.name, spec.user)
     arrays[USER] = _by_distinct_value(users, fingerprint)
     arrays[ROW] = _column(table, ROW).to_numpy()
@@ -72,16 +73,18 @@ def _encode_scalar(column: ColumnSpec, values: pa.Array, encoder: Encoder) -> np
     # Numbers are looked up sooner than they are told apart; strings, and what hashes them, are not.
     if column.type == "string" or owner.encoding == "hash" or owner.num_oov > 1:
         return _by_distinct_value(values, encode)
-    return encode(tf.constant(values.to_numpy())).numpy()
+    return np.asarray(encode(tf.constant(values.to_numpy())))
 
 
 def _encode_list(column: ColumnSpec, values: pa.Array, encoder: Encoder) -> np.ndarray:
     # `flatten` leaves out what a null list or a slice hides.
     elements = values.flatten().fill_null(missing_value(column))
     ids = _encode_scalar(column, elements, encoder)
+    # Before it is padded: as it is stored, which is half as wide.
+    ids = ids.astype(stored_dtype(encoder.spec, column))
     lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
     ragged = tf.RaggedTensor.from_row_lengths(ids, lengths.astype(np.int64), validate=False)
-    return shorten(column, ragged).to_tensor(0, shape=[None, column.max_length]).numpy()
+    return np.asarray(shorten(column, ragged).to_tensor(0, shape=[None, column.max_length]))
 
 
 def _by_distinct_value(values: pa.Array, encode: Callable[[tf.Tensor], tf.Tensor]) -> np.ndarray:
@@ -90,7 +93,7 @@ def _by_distinct_value(values: pa.Array, encode: Callable[[tf.Tensor], tf.Tensor
     distinct = encoded.dictionary.to_numpy(zero_copy_only=False)
     if pa.types.is_string(values.type):
         distinct = tf.constant(distinct, tf.string)
-    return encode(tf.convert_to_tensor(distinct)).numpy()[encoded.indices.to_numpy()]
+    return np.asarray(encode(tf.convert_to_tensor(distinct)))[encoded.indices.to_numpy()]
 
 
 def _raw(table: pa.Table, name: str, column: ColumnSpec) -> pa.Array:

@@ -6,14 +6,14 @@ All reasons of a row are told, in the order of the spec's columns, joined by "; 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import ibis
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
 from clsd_tf.features import ClickLogSpec, ColumnSpec
-from data_pipeline.casts import EXPECTED, Cast, cast_column
+from data_pipeline.casts import EXPECTED, cast_column, is_unreadable
 from data_pipeline.csv_rows import FILE, NUMBER, REASON, TEXT
 from data_pipeline.ingest import RawRows
 
@@ -25,6 +25,7 @@ _EARLIEST, _LATEST = 631_152_000, 4_102_444_800  # 1990 and 2100, in seconds sin
 _REQUIRED = ("user", "item", "timestamp", "label", "weight")
 
 _Faults = Iterator[tuple[ir.BooleanValue, str]]
+_RawColumn = Callable[[str], ir.Value]
 
 
 @ibis.udf.scalar.builtin(signature=((dt.timestamp,), dt.int64))
@@ -33,11 +34,19 @@ def epoch_us(time: ir.TimestampValue) -> ir.IntegerValue:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Checked:
-    """Typed columns of a raw column, and what may be wrong with it."""
+class _Check:
+    """What becomes of a raw column.
+
+    Attributes:
+      values: typed columns by name, of the raw rows.
+      faults: what may be wrong, of rows that have `values` by name; gets them, and how to find a
+        raw column in them.
+      labels: names of values that are kept as int64, when it is clear that they are 0 or 1.
+    """
 
     values: dict[str, ir.Value]
-    faults: list[tuple[ir.BooleanValue, str]]
+    faults: Callable[[ir.Table, _RawColumn], _Faults] = lambda rows, raw: iter(())
+    labels: tuple[str, ...] = ()
 
 
 def check_log(spec: ClickLogSpec, raw: RawRows) -> ir.Table:
@@ -50,23 +59,23 @@ def check_log(spec: ClickLogSpec, raw: RawRows) -> ir.Table:
       SHOWN and CLICKED stand in place of item, label and position.
     """
     keys = {key for _, key in table_keys(spec)}
-    checked = []
+    checks = []
     for column in log_columns(spec):
         if column.role != "ignore" or column in keys or column.name == spec.split.day_column:
             required = column.role in _REQUIRED or column.name == spec.split.day_column
-            checked.append(_check(column, raw.table[column.source_name], required))
+            checks.append(_check(column, raw.table[column.source_name], required))
         elif column.source_name in raw.columns:
-            checked.append(_Checked({column.name: raw.table[column.source_name]}, []))
+            checks.append(_Check({column.name: raw.table[column.source_name]}))
     if spec.explode:
-        checked.append(_check_lists(spec, raw.table))
-    return _with_reasons(raw, checked)
+        checks.append(_check_lists(spec, raw.table))
+    return _with_reasons(raw, checks)
 
 
 def check_table(raw: RawRows, columns: Sequence[ColumnSpec], key: ColumnSpec) -> ir.Table:
     """The rows of a side table: as those of the log, without TIME, and with its key."""
-    checked = [_check(column, raw.table[column.source_name], False) for column in columns]
-    checked.append(_check(key, raw.table[key.source_name], True))
-    return _with_reasons(raw, checked)
+    checks = [_check(column, raw.table[column.source_name], False) for column in columns]
+    checks.append(_check(key, raw.table[key.source_name], True))
+    return _with_reasons(raw, checks)
 
 
 def log_columns(spec: ClickLogSpec) -> list[ColumnSpec]:
@@ -94,98 +103,118 @@ def needed_columns(spec: ClickLogSpec) -> set[str]:
     return needed | ({spec.explode.shown, spec.explode.clicked} if spec.explode else set())
 
 
-def _with_reasons(raw: RawRows, checked: Sequence[_Checked]) -> ir.Table:
+def _with_reasons(raw: RawRows, checks: Sequence[_Check]) -> ir.Table:
+    """Values, then reasons, then what is kept for the quarantine, each a selection of its own.
+
+    Within a single one, values and reasons would be computed anew for each use of them.
+    """
     table = raw.table
-    faults = [(c.fill_null(False), reason) for each in checked for c, reason in each.faults]
+    values = {name: value for check in checks for name, value in check.values.items()}
+    places = {name: f"{RAW}_{i}" for i, name in enumerate(raw.columns)}
+    at_hand = {place: table[name] for name, place in places.items()}
+    rows = table.select(FILE, NUMBER, TEXT, REASON, **at_hand, **values)
+    faults = [
+        (condition.fill_null(False), reason)
+        for check in checks
+        for condition, reason in check.faults(rows, lambda name: rows[places[name]])
+    ]
     is_bad = ibis.or_(*(condition for condition, _ in faults))
     told = ibis.array([ibis.ifelse(c, reason, ibis.null("string")) for c, reason in faults])
     reasons = ibis.ifelse(
         is_bad, told.filter(lambda reason: reason.notnull()).join("; "), ibis.null("string")
     )
-    values = {name: value for each in checked for name, value in each.values.items()}
-    reason = ibis.coalesce(table[REASON], reasons)
-    at_hand = {f"{RAW}_{i}": table[name] for i, name in enumerate(raw.columns)}
-    # A selection of its own: within this one the reasons would be found anew for each use.
-    rows = table.select(FILE, NUMBER, TEXT, **{REASON: reason}, **at_hand, **values)
-    texts = ibis.array([rows[name].cast("string") for name in at_hand])
+    rows = rows.mutate(**{REASON: ibis.coalesce(rows[REASON], reasons)})
     is_bad = rows[REASON].notnull()
+    texts = ibis.array([rows[place].cast("string") for place in at_hand])
     kept = {
         TEXT: ibis.ifelse(is_bad, rows[TEXT], ibis.null("string")),
         RAW: ibis.ifelse(is_bad, texts, ibis.null("array<string>")),
     }
-    return rows.select(FILE, NUMBER, REASON, **kept, **{name: rows[name] for name in values})
+    labels = {n: rows[n].cast("int64") for check in checks for n in check.labels}
+    return rows.select(FILE, NUMBER, REASON, **kept, **{n: rows[n] for n in values} | labels)
 
 
-def _check(column: ColumnSpec, raw: ir.Value, required: bool) -> _Checked:
+def _check(column: ColumnSpec, raw: ir.Value, required: bool) -> _Check:
     if column.role == "timestamp":
         return _check_timestamp(column, raw)
-    cast = cast_column(column, raw)
-    value, faults = cast.value, list(_cast_faults(column, cast, required))
-    if column.role == "label":
-        if column.positive_from is not None:
-            value = value >= column.positive_from
-        else:
-            faults.append((~value.isin([0, 1]), f"{column.name}: not 0 or 1"))
-        value = value.cast("int64")
-    if column.role == "weight":
-        faults.append((value < 0, f"{column.name}: negative"))
-    return _Checked({column.name: value}, faults)
+    value = cast_column(column, raw)
+    if column.role == "label" and column.positive_from is not None:
+        value = value >= column.positive_from
+
+    def faults(rows: ir.Table, raw: _RawColumn) -> _Faults:
+        value = rows[column.name]
+        yield from _cast_faults(column, raw(column.source_name), value, required)
+        if column.role == "label" and column.positive_from is None:
+            yield ~value.isin([0, 1]), f"{column.name}: not 0 or 1"
+        if column.role == "weight":
+            yield value < 0, f"{column.name}: negative"
+
+    labels = (column.name,) if column.role == "label" else ()
+    return _Check({column.name: value}, faults, labels)
 
 
-def _cast_faults(column: ColumnSpec, cast: Cast, required: bool) -> _Faults:
+def _cast_faults(column: ColumnSpec, raw: ir.Value, value: ir.Value, required: bool) -> _Faults:
     name = column.source_name if column.name.startswith("_") else column.name
-    yield cast.unreadable, f"{name}: {EXPECTED[column.type]}"
+    unreadable = is_unreadable(column, raw, value)
+    yield unreadable, f"{name}: {EXPECTED[column.type]}"
     if required:
-        yield cast.value.isnull() & ~cast.unreadable, f"{name}: missing"
+        yield value.isnull() & ~unreadable, f"{name}: missing"
 
 
-def _check_timestamp(column: ColumnSpec, raw: ir.Value) -> _Checked:
+def _check_timestamp(column: ColumnSpec, raw: ir.Value) -> _Check:
     """An epoch in the column's unit, or a time; without a zone it is in UTC."""
     unit = _PER_SECOND[column.unit]
-    if raw.type().is_timestamp() or raw.type().is_date():
+    is_time = raw.type().is_timestamp() or raw.type().is_date()
+    if is_time:
         time = epoch_us(raw.cast("timestamp"))
         value = time // (1_000_000 // unit) if column.type == "int" else raw.cast("string")
-        faults = [(raw.isnull(), f"{column.name}: missing")]
     elif column.type == "int":
         value = cast_column(column, raw)
-        faults = list(_cast_faults(column, value, required=True))
-        value = value.value
         # An absurd number of seconds would not fit into 64 bits of microseconds.
         sane = ibis.ifelse(value.between(_EARLIEST * unit, _LATEST * unit), value, ibis.null())
         time = ibis.ifelse(value.isnull(), ibis.null("int64"), sane.fill_null(0)) * (
             1_000_000 // unit
         )
     else:
-        value, _ = cast_column(column, raw)
+        value = cast_column(column, raw)
         # A year has four digits: of others the engine fails, instead of finding no time.
         dated = ibis.ifelse(value.re_search(r"^\s*[0-9]{4}\D"), value, ibis.null("string"))
         time = epoch_us(dated.try_cast("timestamp('UTC')").cast("timestamp"))
-        faults = [
-            (value.isnull(), f"{column.name}: missing"),
-            (value.notnull() & time.isnull(), f"{column.name}: not an ISO 8601 time"),
-        ]
-    in_range = time.between(_EARLIEST * 1_000_000, _LATEST * 1_000_000 - 1)
-    if raw.type().is_timestamp() or raw.type().is_date():
-        # A time that microseconds cannot count is NULL, and as far away.
-        in_range = in_range.fill_null(raw.isnull())
-    faults.append((~in_range, f"{column.name}: before 1990 or after 2099"))
-    return _Checked({column.name: value, TIME: time}, faults)
+
+    def faults(rows: ir.Table, raw: _RawColumn) -> _Faults:
+        source, value, time = raw(column.source_name), rows[column.name], rows[TIME]
+        in_range = time.between(_EARLIEST * 1_000_000, _LATEST * 1_000_000 - 1)
+        if is_time:
+            yield source.isnull(), f"{column.name}: missing"
+            # A time that microseconds cannot count is NULL, and as far away.
+            in_range = in_range.fill_null(source.isnull())
+        elif column.type == "int":
+            yield from _cast_faults(column, source, value, required=True)
+        else:
+            yield value.isnull(), f"{column.name}: missing"
+            yield value.notnull() & time.isnull(), f"{column.name}: not an ISO 8601 time"
+        yield ~in_range, f"{column.name}: before 1990 or after 2099"
+
+    return _Check({column.name: value, TIME: time}, faults)
 
 
-def _check_lists(spec: ClickLogSpec, table: ir.Table) -> _Checked:
+def _check_lists(spec: ClickLogSpec, table: ir.Table) -> _Check:
     """Shown and clicked items of a row."""
-    values: dict[str, ir.Value] = {}
-    faults: list[tuple[ir.BooleanValue, str]] = []
-    for name, place in ((spec.explode.shown, SHOWN), (spec.explode.clicked, CLICKED)):
-        column = ColumnSpec(
+    columns = {
+        place: ColumnSpec(
             name=name, type=spec.item.type, max_length=1, separator=spec.explode.separator
         )
-        cast = cast_column(column, table[name])
-        values[place] = cast.value
-        faults += _cast_faults(column, cast, required=False)
-    shown, clicked = values[SHOWN], values[CLICKED]
-    is_empty = shown.length().fill_null(0) == 0
-    stray = clicked.filter(lambda item: ~shown.contains(item)).length() > 0
-    faults.append((is_empty & ~faults[0][0], f"{spec.explode.shown}: missing"))
-    faults.append((stray & ~is_empty, f"{spec.explode.clicked}: not among {spec.explode.shown}"))
-    return _Checked(values, faults)
+        for name, place in ((spec.explode.shown, SHOWN), (spec.explode.clicked, CLICKED))
+    }
+
+    def faults(rows: ir.Table, raw: _RawColumn) -> _Faults:
+        for place, column in columns.items():
+            yield from _cast_faults(column, raw(column.name), rows[place], required=False)
+        shown, clicked = columns[SHOWN], rows[CLICKED]
+        is_empty = rows[SHOWN].length().fill_null(0) == 0
+        stray = clicked.filter(lambda item: ~rows[SHOWN].contains(item)).length() > 0
+        unreadable = is_unreadable(shown, raw(shown.name), rows[SHOWN])
+        yield is_empty & ~unreadable, f"{shown.name}: missing"
+        yield stray & ~is_empty, f"{columns[CLICKED].name}: not among {shown.name}"
+
+    return _Check({p: cast_column(c, table[c.name]) for p, c in columns.items()}, faults)

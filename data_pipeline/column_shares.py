@@ -12,6 +12,7 @@ import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 
 from clsd_tf.features import ClickLogSpec, ColumnSpec
+from data_pipeline.casts import bounded
 from data_pipeline.exact_moments import moments
 
 Shares = dict[str, dict[str, float]]
@@ -79,7 +80,7 @@ def _is_missing(rows: ir.Table, column: ColumnSpec) -> ir.BooleanValue:
 
 
 def _number(rows: ir.Table, column: ColumnSpec) -> ir.FloatingValue:
-    return rows[column.name].cast("float64").clip(-_LARGEST, _LARGEST)
+    return bounded(rows[column.name].cast("float64"), _LARGEST)
 
 
 def _row(engine: Backend, table: ir.Table) -> dict:

@@ -6,6 +6,7 @@ import ibis.expr.types as ir
 
 from clsd_tf.encoding import missing_value
 from clsd_tf.features import ColumnSpec
+from data_pipeline.casts import bounded
 from data_pipeline.splits import SPLIT
 
 _MAX_FLOAT32 = 3.4028234663852886e38
@@ -40,5 +41,5 @@ def _filled(value: ir.Value, column: ColumnSpec) -> ir.Value:
 def as_float32(values: ir.NumericValue, column: ColumnSpec) -> ir.FloatingValue:
     """Values of a number column rounded to float32; larger ones become the largest float32."""
     if column.type == "float":
-        values = values.clip(-_MAX_FLOAT32, _MAX_FLOAT32)
+        values = bounded(values, _MAX_FLOAT32)
     return values.cast("float32")

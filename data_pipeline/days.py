@@ -13,10 +13,7 @@ _HOUR = 3_600_000_000  # microseconds
 
 def with_day(spec: ClickLogSpec, rows: ir.Table) -> ir.Table:
     """Adds `_day`: the day column as text, or the date YYYY-MM-DD of TIME at `split.utc_offset`."""
-    if spec.split.day_column is not None:
-        return rows.mutate(**{DAY: rows[spec.split.day_column].cast("string")})
-    local = rows[TIME] + round(spec.split.utc_offset * _HOUR)
-    return rows.mutate(**{DAY: (local // 1_000_000).as_timestamp("s").strftime("%Y-%m-%d")})
+    return rows.mutate(**{DAY: _day(spec, rows)})
 
 
 def of_days(
@@ -30,12 +27,19 @@ def of_days(
       ValueError: a day is not like those of the log.
     """
     is_number = spec.split.day_column and spec.column(spec.split.day_column).type != "string"
-    day = rows[spec.split.day_column] if is_number else rows[DAY]
+    day = rows[spec.split.day_column] if is_number else _day(spec, rows)
     for name, bound in (("first_day", first), ("last_day", last)):
         if bound is not None:
             value = _day_number(name, bound) if is_number else str(bound)
             rows = rows.filter(day >= value if name == "first_day" else day <= value)
     return rows
+
+
+def _day(spec: ClickLogSpec, rows: ir.Table) -> ir.StringValue:
+    if spec.split.day_column is not None:
+        return rows[spec.split.day_column].cast("string")
+    local = rows[TIME] + round(spec.split.utc_offset * _HOUR)
+    return (local // 1_000_000).as_timestamp("s").date().cast("string")
 
 
 def _day_number(name: str, bound: int | str) -> int:

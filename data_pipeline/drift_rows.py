@@ -68,7 +68,7 @@ def profile_requests(data_dir: pathlib.Path, path: str, place: pathlib.Path) -> 
         columns = [c for c in spec.model_columns if c.name in raw.columns]
         absent = [c.name for c in spec.model_columns if c.name not in raw.columns]
         typed = raw.table.filter(raw.table[REASON].isnull())
-        typed = typed.select(**{c.name: cast_column(c, typed[c.name]).value for c in columns})
+        typed = typed.select(**{c.name: cast_column(c, typed[c.name]) for c in columns})
         rows = keep_table(engine, "typed_requests", typed) if columns else typed
         total = int(engine.to_pyarrow(raw.table.count()).as_py())
         usable = int(engine.to_pyarrow(rows.count()).as_py()) if columns else 0

@@ -62,6 +62,11 @@ class InputFiles:
         others = len(self.paths) - 1
         return self.name(self.paths[0]) + (f" and {others:,} more" if others else "")
 
+    def text_bytes(self) -> int:
+        """How much text the files hold, about; what is compressed may hold ten times its size."""
+        is_text = self.format != "parquet" and not self.extension.endswith(".gz")
+        return sum(p.stat().st_size for p in self.paths) * (1 if is_text else 10)
+
     def sources(self) -> list[dict[str, str | int]]:
         """Name and size of each file, as the manifest lists them."""
         return [{"file": self.name(p), "bytes": p.stat().st_size} for p in self.paths]

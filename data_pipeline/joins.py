@@ -41,13 +41,17 @@ def drop_duplicates(
     Equal rows have the same user, item and time, so that only the few with these are compared.
 
     Returns:
-      The other rows, and how many were dropped. Table `name` of the engine holds the places of
-      these.
+      The other rows, and how many were dropped. Tables of the engine, whose names begin with
+      `name`, hold the places of these.
     """
     few = [spec.user.name, spec.item.name, TIME]
     places = [FILE, NUMBER, PLACE]
     counts = rows.group_by(few).aggregate(rows=rows.count())
-    alike = rows.semi_join(counts.filter(counts["rows"] > 1), few)
+    # Stored: a statement that reads the rows twice would make a copy of them.
+    repeats = keep_table(engine, f"{name}_repeats", counts.filter(counts["rows"] > 1).select(few))
+    if not engine.to_pyarrow(repeats.count()).as_py():
+        return rows, 0
+    alike = rows.semi_join(repeats, few)
     columns = [column for column in alike.columns if column not in places]
     order = ibis.row_number().over(group_by=columns, order_by=places)
     repeated = alike.select(*places, order=order)

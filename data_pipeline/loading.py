@@ -116,7 +116,7 @@ def load_impressions(
     begin("Reading the log")
     rows = loader.load_log(spec, files)
     begin("Dropping duplicates")
-    rows = with_day(spec, explode_lists(spec, rows))
+    rows = explode_lists(spec, rows)
     shown = loader.good_rows if spec.explode is None else _count(into, rows)
     days = of_days(spec, rows, first_day, last_day)
     left_out = 0 if days is rows else shown - _count(into, days)
@@ -124,14 +124,14 @@ def load_impressions(
     places = (FILE, NUMBER, PLACE)
     order = ibis.row_number().over(order_by=[rows[c] for c in (TIME, *places)]).cast("int64")
     # Places are put in order, and not whole rows.
-    numbers = rows.select(*places, **{ROW: order})
+    numbers = keep_table(into, f"{_RAW}numbers", rows.select(*places, **{ROW: order}))
     for name, log_key in table_keys(spec):
         begin(f"Joining side table '{name}'")
         rows = loader.join(spec, files.directory, name, log_key, rows)
 
     begin("Ordering impressions")
     columns = [c.name for c in spec.source_columns if c.role != "ignore"]
-    rows = rows.inner_join(numbers, places).select(TIME, DAY, *columns, ROW)
+    rows = with_day(spec, rows.inner_join(numbers, places)).select(TIME, DAY, *columns, ROW)
     impressions = keep_table(into, "impressions", rows)
     counts = Counts(
         rows_read=loader.rows_read,

@@ -10,7 +10,7 @@ import pyarrow as pa
 from ibis.backends.duckdb import Backend
 
 from clsd_tf.features import ColumnSpec, ScalarType
-from data_pipeline.casts import cast_column, json_extract_string, json_type
+from data_pipeline.casts import cast_column, is_unreadable, json_extract_string, json_type
 from data_pipeline.checks import epoch_us
 from data_pipeline.csv_rows import FILE, NUMBER, REASON
 from data_pipeline.engines import keep_table
@@ -124,7 +124,7 @@ def typed_values(sample: LogSample, columns: dict[str, ColumnSpec]) -> pa.Table:
       columns: raw column -> its spec.
     """
     table = sample.table
-    values = {raw: cast_column(spec, table[raw]).value for raw, spec in columns.items()}
+    values = {raw: cast_column(spec, table[raw]) for raw, spec in columns.items()}
     return table.order_by(FILE, NUMBER).select(**values).to_pyarrow()
 
 
@@ -150,8 +150,8 @@ def _measures(raw: ir.Value) -> dict[str, ir.Value]:
     is_present = raw.notnull() & (text.strip() != "") & (text.strip().lower() != "nan")
     measures = {"present": is_present.sum()}
     for kind in ("int", "float"):
-        cast = cast_column(ColumnSpec(name="c", type=kind, role="ignore"), raw)
-        measures[f"bad_{kind}"] = cast.unreadable.sum()
+        column = ColumnSpec(name="c", type=kind, role="ignore")
+        measures[f"bad_{kind}"] = is_unreadable(column, raw).sum()
     measures["zeros"] = text.strip().re_search("^0[0-9]+$").sum()
     if type_.is_timestamp() or type_.is_date():
         return measures | {"times": raw.notnull().sum()}
@@ -189,8 +189,8 @@ def _decide(sample: LogSample, column: str, found: dict[str, int]) -> RawType:
 
 def _strays(sample: LogSample, column: str) -> tuple[str, ...]:
     raw = sample.table[column]
-    cast = cast_column(ColumnSpec(name="c", type="float", role="ignore"), raw)
-    strays = sample.table.filter(cast.unreadable).select(value=_text(raw)).distinct().limit(3)
+    is_stray = is_unreadable(ColumnSpec(name="c", type="float", role="ignore"), raw)
+    strays = sample.table.filter(is_stray).select(value=_text(raw)).distinct().limit(3)
     return tuple(sorted(strays.to_pyarrow()["value"].to_pylist()))
 
 
@@ -200,14 +200,14 @@ def _list_spec(type_: ScalarType, separator: str) -> ColumnSpec:
 
 def _element_type(sample: LogSample, column: str, separator: str) -> ScalarType:
     """Elements are ids: integers, or text."""
-    cast = cast_column(_list_spec("int", separator), sample.table[column])
-    (bad,) = sample.table.aggregate(bad=cast.unreadable.sum()).to_pyarrow()["bad"].to_pylist()
+    is_stray = is_unreadable(_list_spec("int", separator), sample.table[column])
+    (bad,) = sample.table.aggregate(bad=is_stray.sum()).to_pyarrow()["bad"].to_pylist()
     return "string" if bad else "int"
 
 
 def _repeats(sample: LogSample, column: str, separator: str) -> bool:
     """Whether elements occur again and again, as those of lists do, and words of titles less."""
-    values = cast_column(_list_spec("string", separator), sample.table[column]).value
+    values = cast_column(_list_spec("string", separator), sample.table[column])
     elements = sample.table.select(whole=_text(sample.table[column]), value=values)
     counts = elements.aggregate(
         wholes=elements.whole.nunique(), longest=elements.value.length().max()

@@ -20,6 +20,7 @@ from data_pipeline.data_set import WriteOptions, write_data_set
 from data_pipeline.datasets import spec_path
 from data_pipeline.directories import whole_directory
 from data_pipeline.engines import open_engine, open_spark, told
+from data_pipeline.input_files import find_log
 from data_pipeline.kept_tables import check_source
 from data_pipeline.loading import load_impressions
 from data_pipeline.manifest import Manifest
@@ -99,9 +100,10 @@ def prepare(
     log = parse_spec(text, source=str(path))
     if write.encoding_from is not None:
         check_source(log, write.encoding_from)
+    files = find_log(inputs, log.input.files, [table.file for table in log.tables.values()])
     place = pathlib.Path(output_dir).absolute()
     with whole_directory(place, mark=_MARK, overwrite=overwrite) as directory:
-        with _engines(directory / "engine", read) as (reader, engine):
+        with _engines(directory / "engine", read, files.text_bytes()) as (reader, engine):
             with steps() as begin:
                 loaded = load_impressions(
                     reader,
@@ -148,12 +150,16 @@ def prepare(
 
 
 @contextlib.contextmanager
-def _engines(directory: pathlib.Path, read: ReadOptions) -> Iterator[tuple[Backend, BaseBackend]]:
+def _engines(
+    directory: pathlib.Path, read: ReadOptions, text_bytes: int
+) -> Iterator[tuple[Backend, BaseBackend]]:
     """The engine that reads files and the one that does the rest, often the same.
 
     Their files are removed with them, and a lack of room is an expected error.
     """
-    reader = open_engine(directory, threads=read.threads, memory_limit=read.memory_limit)
+    reader = open_engine(
+        directory, threads=read.threads, memory_limit=read.memory_limit, text_bytes=text_bytes
+    )
     engine: BaseBackend = reader
     try:
         if read.engine == "spark":

@@ -45,7 +45,7 @@ class ShardFeature:
 def shard_features(spec: ClickLogSpec) -> tuple[ShardFeature, ...]:
     """Everything a shard of a log with this `spec` holds, in the order it is written."""
     columns = tuple(
-        ShardFeature(column.name, _stored_dtype(spec, column), column.max_length)
+        ShardFeature(column.name, stored_dtype(spec, column), column.max_length)
         for column in spec.model_columns
     )
     reserved = (
@@ -59,7 +59,8 @@ def shard_features(spec: ClickLogSpec) -> tuple[ShardFeature, ...]:
     return columns + reserved + tuple(ShardFeature(c.name, "float32") for c in signals)
 
 
-def _stored_dtype(spec: ClickLogSpec, column: ColumnSpec) -> str:
+def stored_dtype(spec: ClickLogSpec, column: ColumnSpec) -> str:
+    """Dtype of a column in the columnar layout."""
     owner = spec.owner(column)
     if owner.is_numeric:
         return "float32"
@@ -92,7 +93,9 @@ class Serializer:
             yield from self._serialize_blocks(arrays)
 
     def _serialize_blocks(self, arrays: Mapping[str, np.ndarray]) -> Iterator[bytes]:
-        stored = {f.name: arrays[f.name].astype(_stored_order(f)) for f in self._features}
+        stored = {
+            f.name: arrays[f.name].astype(_stored_order(f), copy=False) for f in self._features
+        }
         for start in range(0, len(arrays[ROW]), self._block_rows):
             example = tf.train.Example()
             for name, values in stored.items():

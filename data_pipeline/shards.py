@@ -10,9 +10,11 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import hashlib
+import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,9 +28,23 @@ from data_pipeline.shard_format import Serializer, shard_features
 
 BLOCK_ROWS = 1024
 # Rows encoded at a time: enough to hide the cost of a TensorFlow call, small enough for the cache.
-_CHUNK_BLOCKS = 32
+_CHUNK_BLOCKS = 64
 _KEYS = "keys"
-_Encoded = tuple[pa.Table, list[bytes]]  # rows, and the records that hold them
+
+
+class _Chunk(NamedTuple):
+    """Rows of a shard, given by its index."""
+
+    shard: int
+    rows: pa.Table
+
+
+class _Encoded(NamedTuple):
+    """The same, and the records that hold them."""
+
+    shard: int
+    rows: pa.Table
+    records: list[bytes]
 
 
 def write_split(
@@ -74,31 +90,42 @@ def write_split(
         )
     serializer = Serializer(shard_features(encoder.spec), layout, block_rows)
 
-    def encode(chunk: pa.Table) -> tuple[pa.Table, list[bytes]]:
-        return chunk, list(serializer(encode_table(chunk, encoder, observe)))
+    def encode(chunk: _Chunk) -> _Encoded:
+        records = list(serializer(encode_table(chunk.rows, encoder, observe)))
+        return _Encoded(chunk.shard, chunk.rows, records)
 
     threads = threads or os.cpu_count() or 1
     stream = _RowStream(batch for batch in batches if batch.num_rows)
     num_shards = min(num_shards, rows)
-    written = []
+    places = [
+        pathlib.Path(directory) / f"{split}-{index:05d}-of-{num_shards:05d}.tfrecord"
+        for index in range(num_shards)
+    ]
+    lengths = [(i + 1) * rows // num_shards - i * rows // num_shards for i in range(num_shards)]
+    chunks = (
+        _Chunk(shard, table)
+        for shard, length in enumerate(lengths)
+        for table in stream.take(length, block_rows * _CHUNK_BLOCKS)
+    )
+    infos = []
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        for index in range(num_shards):
-            stem = f"{split}-{index:05d}-of-{num_shards:05d}"
-            length = (index + 1) * rows // num_shards - index * rows // num_shards
-            chunks = stream.take(length, block_rows * _CHUNK_BLOCKS)
-            encoded = _in_order(pool, encode, chunks, ahead=threads)
-            path = pathlib.Path(directory) / f"{stem}.tfrecord"
-            written.append(_write_shard(encoded, path, split, encoder.spec, progress))
-    found = sum(shard.rows for shard in written) + stream.remaining()
+        # One stream for all shards: threads would have nothing to do at the end of each.
+        encoded = _in_order(pool, encode, chunks, ahead=2 * threads)
+        for shard, parts in itertools.groupby(encoded, key=lambda part: part.shard):
+            path = places[shard]
+            written = _write_shard(parts, path, encoder.spec, progress)
+            infos.append(pool.submit(_shard_info, path, split, written))
+        shards = [info.result() for info in infos]
+    found = sum(shard.rows for shard in shards) + stream.remaining()
     if found != rows:
         raise ShardError(f"Split '{split}' was announced with {rows} rows. Received: {found}.")
-    return written
+    return shards
 
 
 def _in_order(
     pool: concurrent.futures.Executor,
-    function: Callable[[pa.Table], _Encoded],
-    chunks: Iterable[pa.Table],
+    function: Callable[[_Chunk], _Encoded],
+    chunks: Iterable[_Chunk],
     ahead: int,
 ) -> Iterator[_Encoded]:
     """Yields the results of chunks in their order, of which at most `ahead` are at work."""
@@ -112,31 +139,39 @@ def _in_order(
 
 
 def _write_shard(
-    encoded: Iterable[_Encoded],
+    parts: Iterable[_Encoded],
     path: pathlib.Path,
-    split: str,
     spec: ClickLogSpec,
     progress: Callable[[int], None] | None,
-) -> ShardInfo:
-    """Writes a shard and its keys beside their places and renames both when they are whole."""
+) -> int:
+    """Writes a shard and its keys beside their places and renames both when they are whole.
+
+    Returns the number of rows.
+    """
     keys = keys_path(path.parent, path.name)
     keys.parent.mkdir(parents=True, exist_ok=True)
     shard_beside, keys_beside = (p.with_name(p.name + ".tmp") for p in (path, keys))
     rows = 0
     schema = _keys_schema(spec)
+    # Numbers hardly repeat: a dictionary of them is larger than they are, and dear to make.
+    repeated = [field.name for field in schema if pa.types.is_string(field.type)]
     with (
         tf.io.TFRecordWriter(str(shard_beside)) as shard_writer,
-        pq.ParquetWriter(keys_beside, schema) as keys_writer,
+        pq.ParquetWriter(keys_beside, schema, use_dictionary=repeated) as keys_writer,
     ):
-        for chunk, records in encoded:
-            for record in records:
+        for part in parts:
+            for record in part.records:
                 shard_writer.write(record)
-            keys_writer.write_table(chunk.select(schema.names).cast(schema))
-            rows += chunk.num_rows
+            keys_writer.write_table(part.rows.select(schema.names).cast(schema))
+            rows += part.rows.num_rows
             if progress is not None:
-                progress(chunk.num_rows)
+                progress(part.rows.num_rows)
     os.replace(keys_beside, keys)
     os.replace(shard_beside, path)
+    return rows
+
+
+def _shard_info(path: pathlib.Path, split: str, rows: int) -> ShardInfo:
     return ShardInfo(path.name, split, rows, path.stat().st_size, checksum(path))
 
 

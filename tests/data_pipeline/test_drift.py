@@ -105,6 +105,7 @@ def test_numbers_without_values_and_of_any_size(tmp_path):
         ([None, None], (1.0, 0.0, 0.0)),
         ([0.0, 0.0], (0.0, 0.0, 0.0)),
         ([1e300, None], (0.5, 3.4e38, 0.0)),
+        ([-1e300, -1e300], (0.0, -3.4e38, 0.0)),
         ([1e-30, 3e-30], (0.0, 2e-30, 1e-30)),
     ):
         engine.raw_sql("CREATE OR REPLACE TABLE t (price DOUBLE)")

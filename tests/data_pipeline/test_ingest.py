@@ -252,6 +252,26 @@ def test_the_engine_can_be_emptied(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text_bytes", "is_in_memory"), [(None, False), (4_000_000, True), (7_000_000, False)]
+)
+def test_tables_lie_on_disk_unless_the_log_surely_fits_into_memory(
+    tmp_path, text_bytes, is_in_memory
+):
+    engine = open_engine(tmp_path, memory_limit="100MB", text_bytes=text_bytes)
+    assert (tmp_path / "tables.duckdb").exists() != is_in_memory
+    settings = "SELECT current_setting('memory_limit'), current_setting('temp_directory')"
+    assert engine.raw_sql(settings).fetchone() == ("95.3 MiB", str(tmp_path / "spill"))
+    engine.disconnect()
+
+
+def test_compressed_files_hold_more_text_than_they_are_long(tmp_path):
+    for name in ("a.csv", "b.csv.gz", "c.parquet"):
+        (tmp_path / name).write_bytes(b"0123456789")
+        factor = 1 if name == "a.csv" else 10
+        assert find_log(tmp_path / name, "*").text_bytes() == 10 * factor
+
+
+@pytest.mark.parametrize(
     ("options", "message"), [({"threads": 0}, "at least 1"), ({"memory_limit": "big"}, "4GB")]
 )
 def test_mistaken_engine_options(tmp_path, options, message):

@@ -42,13 +42,14 @@ def fill(place: pathlib.Path, text: str, **options: bool) -> None:
 
 
 class TestFullDisk:
-    def test_the_engine_says_so_and_leaves_nothing(self, tmp_path):
+    @pytest.mark.parametrize("text_bytes", [1, 10**9])  # tables in memory, and on disk
+    def test_the_engine_says_so_and_leaves_nothing(self, tmp_path, text_bytes):
         path = write_csv(tmp_path / "log.csv", [row(i, item_id="x" * 500) for i in range(60_000)])
         options = ReadOptions(threads=1, memory_limit="40MB")  # less than the rows take
         with (
             files_of_at_most(300_000),
             pytest.raises(EngineError) as error,
-            _engines(tmp_path / "engine", options) as (engine, _),
+            _engines(tmp_path / "engine", options, text_bytes) as (engine, _),
         ):
             load_impressions(engine, make_spec(), path, tmp_path / "out")
         assert "The engine lacks room" in sentence(error.value)
