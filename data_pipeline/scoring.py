@@ -93,7 +93,9 @@ def _score_shard(
         of_batch = folds[start : start + rows]
         for fold in np.unique(of_batch):
             chosen = np.flatnonzero(of_batch == fold)
-            part = {name: tf.gather(values, chosen) for name, values in features.items()}
+            part = features
+            if len(chosen) < rows:
+                part = {name: tf.gather(values, chosen) for name, values in features.items()}
             logits[start + chosen] = scorers[fold](part)
         start += rows
     if not np.isfinite(logits).all():
