@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import betaincinv
 
 # A group in whose tail everything was clicked would leave no room for interest.
 MAX_RATE = 0.99
@@ -90,5 +90,6 @@ def tail_noise_rates(
     # The posterior's parameters, with half an impression each way so that it is proper.
     a = clicks + prior_rows * pooled + 0.5
     b = sizes - clicks + prior_rows * (1.0 - pooled) + 0.5
-    low, high = stats.beta.ppf([[0.025], [0.975]], a, b)
+    # `scipy.stats` has this under its own name, and takes a quarter of a second to import.
+    low, high = betaincinv(a, b, [[0.025], [0.975]])
     return NoiseRates(pooled, rates, low, high, rows)

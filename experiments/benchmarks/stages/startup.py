@@ -12,6 +12,11 @@ from experiments.benchmarks.settings import Settings
 _TENSORFLOW = "import tensorflow"
 _IMPORT = "import of the model and the reader"
 _BATCH, _STEP = "first batch", "first step"
+_COMMAND = "first batch of a command"
+_LOAD = """
+from data_pipeline.cli import load_tensorflow
+load_tensorflow()
+"""
 _IMPORTS = """
 from clsd_tf import ClickConfidenceModel, Encoder, get_backbone
 from data_pipeline.reader import make_dataset
@@ -37,6 +42,7 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
         _TENSORFLOW: "import tensorflow",
         _IMPORT: _IMPORTS,
         _BATCH: read + "next(iter(data))",
+        _COMMAND: _LOAD + read + "next(iter(data))",
         _STEP: read + _TRAIN.format(**place),
     }
     yield Comparison(
@@ -49,6 +55,7 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
         (
             Target(_IMPORT, _TENSORFLOW, 1.5, "at most"),
             Target(_BATCH, None, 3.0, "at most", scale=1e-6),
+            Target(_COMMAND, None, 3.0, "at most", scale=1e-6),
             Target(_STEP, None, scale=1e-6),
         ),
         unit="run",
