@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import re
+import subprocess
+import sys
 
 import pytest
 from absl import flags
@@ -132,3 +134,22 @@ def test_flags_come_from_a_file(tmp_path):
     assert done.status == 0, done.err
     assert done.out.splitlines()[-1] == str(tmp_path / "log" / "results.json")
     assert '"rows": 500' in (tmp_path / "log" / "results.json").read_text()  # the last one counts
+
+
+def test_tensorflow_is_loaded_once_without_a_search_for_garbage():
+    program = """
+import gc
+from data_pipeline.cli import load_tensorflow
+collections = []
+gc.callbacks.append(lambda phase, info: collections.append(info))
+load_tensorflow()
+assert len(collections) < 20, len(collections)
+frozen = gc.get_freeze_count()
+assert gc.isenabled() and frozen > 100_000, frozen
+load_tensorflow()  # what was made since is left as it is
+assert gc.get_freeze_count() <= frozen
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
