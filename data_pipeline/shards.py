@@ -27,8 +27,10 @@ from data_pipeline.manifest import Layout, ShardError, ShardInfo
 from data_pipeline.shard_format import Serializer, shard_features
 
 BLOCK_ROWS = 1024
-# Rows encoded at a time: enough to hide the cost of a TensorFlow call, small enough for the cache.
+# Rows encoded at a time: of more, each vocabulary stays in the cache for longer.
 _CHUNK_BLOCKS = 64
+# More would wait for the lock of Python, and each holds a chunk.
+_MAX_THREADS = 8
 _KEYS = "keys"
 
 
@@ -75,7 +77,7 @@ def write_split(
       block_rows: rows in a columnar record.
       progress: called with the number of rows that were added.
       observe: see `encode_table`; called from several threads.
-      threads: that encode rows; None: all processors. Files do not depend on it.
+      threads: that encode rows; None: one for each processor, up to 8. Files do not depend on it.
 
     Returns:
       One entry a shard, in order; none if there are no rows.
@@ -94,7 +96,7 @@ def write_split(
         records = list(serializer(encode_table(chunk.rows, encoder, observe)))
         return _Encoded(chunk.shard, chunk.rows, records)
 
-    threads = threads or os.cpu_count() or 1
+    threads = threads or min(os.cpu_count() or 1, _MAX_THREADS)
     stream = _RowStream(batch for batch in batches if batch.num_rows)
     num_shards = min(num_shards, rows)
     places = [
@@ -110,7 +112,7 @@ def write_split(
     infos = []
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         # One stream for all shards: threads would have nothing to do at the end of each.
-        encoded = _in_order(pool, encode, chunks, ahead=2 * threads)
+        encoded = _in_order(pool, encode, chunks, ahead=threads + 2)
         for shard, parts in itertools.groupby(encoded, key=lambda part: part.shard):
             path = places[shard]
             written = _write_shard(parts, path, encoder.spec, progress)
