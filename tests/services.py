@@ -22,6 +22,8 @@ class ServiceProcess:
 
     def __init__(self, directory: pathlib.Path, *flags: str):
         self._log = (directory / f"service-{len(list(directory.glob('service-*')))}.log").open("wb")
+        # What a shell runs in its background ignores Ctrl-C, and so does what that starts.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "data_pipeline.input_service", "--quiet", *flags],
             cwd=directory,
@@ -30,6 +32,7 @@ class ServiceProcess:
             stderr=self._log,
             text=True,
         )
+        signal.signal(signal.SIGINT, before)
         self.address = self._process.stdout.readline().strip()
         assert self.address, pathlib.Path(self._log.name).read_text()
 
