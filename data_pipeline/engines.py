@@ -6,6 +6,7 @@ where it stands; Spark, where it is wanted, is handed the good rows as Parquet a
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 import shutil
@@ -61,9 +62,10 @@ def open_engine(
         raise ValueError(
             f'`memory_limit` must be like "4GB". Received: {memory_limit!r} ({error}).'
         ) from error
-    limit = "SELECT parse_formatted_bytes(current_setting('memory_limit'))"
+    # NULL for a limit beyond what DuckDB can read again, which is no limit.
+    limit = "SELECT TRY(parse_formatted_bytes(current_setting('memory_limit')))"
     (memory,) = engine.raw_sql(limit).fetchone()
-    if text_bytes is None or text_bytes * _MEMORY_OF_TEXT > memory:
+    if text_bytes is None or text_bytes * _MEMORY_OF_TEXT > (memory or math.inf):
         engine.disconnect()
         engine = ibis.duckdb.connect(directory / "tables.duckdb", **settings)
     for setting in ("enable_progress_bar = false", "TimeZone = 'UTC'"):

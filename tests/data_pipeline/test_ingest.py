@@ -264,6 +264,12 @@ def test_tables_lie_on_disk_unless_the_log_surely_fits_into_memory(
     engine.disconnect()
 
 
+def test_a_limit_beyond_all_memory_is_none(tmp_path):
+    engine = open_engine(tmp_path, memory_limit="2000TB", text_bytes=10**15)
+    assert not (tmp_path / "tables.duckdb").exists()
+    engine.disconnect()
+
+
 def test_compressed_files_hold_more_text_than_they_are_long(tmp_path):
     for name in ("a.csv", "b.csv.gz", "c.parquet"):
         (tmp_path / name).write_bytes(b"0123456789")
