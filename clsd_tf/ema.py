@@ -210,8 +210,10 @@ def _average_rows(
     row_log_decays: tf.Variable,
     rows: tf.Tensor,
 ) -> None:
-    """Averages the given rows of a table, once for all steps since they were averaged last."""
-    rows, _ = tf.unique(rows)
+    """Averages the given rows of a table, once for all steps since they were averaged last.
+
+    Each repeat of a row writes the same values: to find them would cost more than it saves.
+    """
     kept = tf.exp(log_decay - tf.gather(row_log_decays, rows))
     kept = tf.cast(kept, mine.dtype)[:, tf.newaxis]
     target = tf.gather(theirs, rows)
