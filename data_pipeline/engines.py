@@ -33,7 +33,7 @@ def open_engine(
     """Opens a DuckDB whose tables, and what does not fit into memory, lie in `directory`.
 
     Where all of a log surely fits into memory, tables stay there, uncompressed: to compress them
-    and read them again is a sixth of what `prepare` costs.
+    and read them again is a twelfth of what `prepare` costs.
 
     Args:
       directory: made if need be; whoever made it removes it when the work is done.
