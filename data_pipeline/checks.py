@@ -130,7 +130,8 @@ def _with_reasons(raw: RawRows, checks: Sequence[_Check]) -> ir.Table:
         TEXT: ibis.ifelse(is_bad, rows[TEXT], ibis.null("string")),
         RAW: ibis.ifelse(is_bad, texts, ibis.null("array<string>")),
     }
-    labels = {n: rows[n].cast("int64") for check in checks for n in check.labels}
+    # What is too large for an integer is no label, and its row is bad.
+    labels = {n: rows[n].try_cast("int64") for check in checks for n in check.labels}
     return rows.select(FILE, NUMBER, REASON, **kept, **{n: rows[n] for n in values} | labels)
 
 

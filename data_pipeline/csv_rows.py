@@ -8,11 +8,12 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
 
+import duckdb
 import ibis
 import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 
-from data_pipeline.engines import UNREADABLE_FILES, keep_table, lacks_room, told
+from data_pipeline.engines import are_unreadable, keep_table, lacks_room, told
 from data_pipeline.input_files import InputFiles
 
 # Columns beside the raw ones: index of the file, number of the row in it (the first is 1), the
@@ -79,7 +80,7 @@ class CsvRows:
                 keep_table(self._engine, name, stored, temporary=self._is_text)
             else:
                 self._engine.insert(f"{self._name}_read", stored)
-        except UNREADABLE_FILES as error:
+        except duckdb.Error as error:
             raise unreadable(self._files, error) from error
         self._stored = names
 
@@ -158,14 +159,14 @@ class CsvRows:
         return count
 
 
-def unreadable(files: InputFiles, error: Exception) -> Exception:
+def unreadable(files: InputFiles, error: duckdb.Error) -> Exception:
     """The error of files that the engine cannot read, in one sentence.
 
     Args:
       files: that it was reading.
-      error: one of `UNREADABLE_FILES`; itself, if what is missing is room.
+      error: of the engine; itself, if what is missing is room, or the engine was asked wrongly.
     """
-    if lacks_room(error):
+    if lacks_room(error) or not are_unreadable(error):
         return error
     if "state machine" in str(error):
         return ValueError(

@@ -74,7 +74,7 @@ def open_engine(
 
 
 # What the engine raises where a file is not what its name says.
-UNREADABLE_FILES = (
+_UNREADABLE_FILES = (
     duckdb.ConversionException,
     duckdb.InternalException,
     duckdb.InvalidInputException,
@@ -83,6 +83,12 @@ UNREADABLE_FILES = (
     duckdb.SerializationException,
     duckdb.TransactionException,
 )
+
+
+def are_unreadable(error: duckdb.Error) -> bool:
+    """Whether an error of the engine says that files are not what their names say."""
+    # For some damages of Parquet there is no class but that of all errors.
+    return isinstance(error, _UNREADABLE_FILES) or type(error) is duckdb.Error
 
 
 def lacks_room(error: Exception) -> bool:

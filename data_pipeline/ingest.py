@@ -12,6 +12,7 @@ import json
 import pathlib
 from collections.abc import Callable, Collection, Sequence
 
+import duckdb
 import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,7 +30,7 @@ from data_pipeline.csv_rows import (
     text,
     unreadable,
 )
-from data_pipeline.engines import UNREADABLE_FILES, keep_table
+from data_pipeline.engines import keep_table
 from data_pipeline.input_files import InputFiles, check_whole
 from data_pipeline.raw_columns import check_names, check_needed, read_header
 
@@ -194,6 +195,6 @@ def _kept(engine: Backend, name: str, raw: RawRows, kept: Kept | None) -> RawRow
         return raw
     try:
         table = keep_table(engine, f"{name}_kept", kept(raw))
-    except UNREADABLE_FILES as error:  # Parquet is read no sooner
+    except duckdb.Error as error:  # Parquet is read no sooner
         raise unreadable(raw.files, error) from error
     return dataclasses.replace(raw, table=table)

@@ -10,6 +10,7 @@ import pytest
 from clsd_tf.spec import parse_spec
 from data_pipeline.quarantine import BadRowsError
 from tests.data_pipeline.raw_logs import (
+    COLUMNS,
     START,
     load,
     make_spec,
@@ -134,6 +135,14 @@ class TestQuarantine:
         ]
         assert quarantine(tmp_path) == [a | b for a, b in zip(text, where, strict=True)]
         assert loaded.quarantined == dict.fromkeys(sorted(reasons.values()), 1)
+
+    @pytest.mark.parametrize("label", [0.5, 1e19, -1e300])
+    def test_a_label_that_no_integer_holds(self, tmp_path, label):
+        base = COLUMNS.replace('role = "label", type = "int"', 'role = "label", type = "float"')
+        path = write_csv(tmp_path / "log.csv", [row(0, click=1.0), row(1, click=label)])
+        loaded = load(tmp_path, make_spec(base=base), path, max_bad_fraction=0.5)
+        assert [r["click"] for r in rows_of(loaded)] == [1]
+        assert loaded.quarantined == {"click: not 0 or 1": 1}
 
     def test_too_many_bad_rows_stop_the_work(self, tmp_path):
         rows = [row(0), *(row(i, click="?") for i in range(1, 4)), row(4, user_id="")]

@@ -15,7 +15,7 @@ import pytest
 from data_pipeline import directories
 from data_pipeline.cli import sentence, write_json
 from data_pipeline.directories import BusyError, only_writer, whole_directory
-from data_pipeline.engines import lacks_room
+from data_pipeline.engines import are_unreadable, lacks_room
 from data_pipeline.loading import load_impressions
 from data_pipeline.preparation import EngineError, ReadOptions, _engines
 from tests.data_pipeline.raw_logs import make_spec, row, write_csv
@@ -114,6 +114,13 @@ class TestSentences:
         assert lacks_room(duckdb.OutOfMemoryException("memory"))
         assert lacks_room(duckdb.IOException("Could not write file: No space left on device"))
         assert not lacks_room(duckdb.IOException("Snappy decompression failure"))
+
+    def test_the_engine_knows_damage_from_its_own_mistakes(self):
+        import duckdb
+
+        for error in (duckdb.Error("Out of buffer"), duckdb.IOException("No magic bytes")):
+            assert are_unreadable(error)
+        assert not are_unreadable(duckdb.BinderException("no such column"))
 
 
 class TestTwoAtOnce:
