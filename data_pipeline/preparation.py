@@ -100,10 +100,12 @@ def prepare(
     log = parse_spec(text, source=str(path))
     if write.encoding_from is not None:
         check_source(log, write.encoding_from)
-    files = find_log(inputs, log.input.files, [table.file for table in log.tables.values()])
     place = pathlib.Path(output_dir).absolute()
     with whole_directory(place, mark=_MARK, overwrite=overwrite) as directory:
-        with _engines(directory / "engine", read, files.text_bytes()) as (reader, engine):
+        files = find_log(inputs, log.input.files, [table.file for table in log.tables.values()])
+        # Nobody knows how many impressions the lists of a row hold.
+        text_bytes = None if log.explode else files.text_bytes()
+        with _engines(directory / "engine", read, text_bytes) as (reader, engine):
             with steps() as begin:
                 loaded = load_impressions(
                     reader,
@@ -151,7 +153,7 @@ def prepare(
 
 @contextlib.contextmanager
 def _engines(
-    directory: pathlib.Path, read: ReadOptions, text_bytes: int
+    directory: pathlib.Path, read: ReadOptions, text_bytes: int | None
 ) -> Iterator[tuple[Backend, BaseBackend]]:
     """The engine that reads files and the one that does the rest, often the same.
 

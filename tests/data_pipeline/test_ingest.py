@@ -252,11 +252,9 @@ def test_the_engine_can_be_emptied(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text_bytes", "is_in_memory"), [(None, False), (4_000_000, True), (7_000_000, False)]
+    ("text_bytes", "is_in_memory"), [(None, False), (2_900_000, True), (3_200_000, False)]
 )
-def test_tables_lie_on_disk_unless_the_log_surely_fits_into_memory(
-    tmp_path, text_bytes, is_in_memory
-):
+def test_tables_lie_on_disk_unless_the_log_fits_into_memory(tmp_path, text_bytes, is_in_memory):
     engine = open_engine(tmp_path, memory_limit="100MB", text_bytes=text_bytes)
     assert (tmp_path / "tables.duckdb").exists() != is_in_memory
     settings = "SELECT current_setting('memory_limit'), current_setting('temp_directory')"
