@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -30,8 +30,13 @@ class EmbeddedColumns(dict[str, tf.Tensor]):
 
     def replaced(self, vectors: Mapping[str, tf.Tensor]) -> EmbeddedColumns:
         """The columns with other vectors for some of them."""
-        runs = {names: run for names, run in self.runs.items() if vectors.keys().isdisjoint(names)}
-        return EmbeddedColumns({**self, **vectors}, runs=runs)
+        return EmbeddedColumns({**self, **vectors}, runs=self.without(vectors).runs)
+
+    def without(self, names: Iterable[str]) -> EmbeddedColumns:
+        """The columns but for some of them."""
+        left_out = set(names)
+        runs = {run: values for run, values in self.runs.items() if left_out.isdisjoint(run)}
+        return EmbeddedColumns({n: self[n] for n in self if n not in left_out}, runs=runs)
 
     def pooled(self, inputs: Mapping[str, tf.Tensor]) -> EmbeddedColumns:
         """Averages each list over its elements, see `mean_pool`: all are `[batch, dim]` then."""
@@ -47,6 +52,18 @@ class EmbeddedColumns(dict[str, tf.Tensor]):
             run = max((run for run in parts if run == names[: len(run)]), key=len)
             yield run, parts[run]
             names = names[len(run) :]
+
+    def with_numbers(
+        self, inputs: Mapping[str, tf.Tensor], features: Sequence[ModelFeature], dtype: tf.DType
+    ) -> EmbeddedColumns:
+        """Adds numbers, [batch] in `inputs`, as [batch, 1]; in the order of `features`."""
+        columns = {
+            feature.name: self[feature.name]
+            if feature.kind == "categorical"
+            else tf.cast(inputs[feature.name], dtype)[:, tf.newaxis]
+            for feature in features
+        }
+        return EmbeddedColumns(columns, runs=self.runs)
 
     def flat(self) -> tf.Tensor:
         """All columns side by side: [batch, width]; they are `[batch, dim]` each."""
@@ -84,18 +101,14 @@ class FusedEmbedding(keras.layers.Layer):
         super().__init__(**kwargs)
         self.features = as_features(features)
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
-        columns: dict[int, list[ModelFeature]] = {}
         offsets: dict[str, int] = {}
         rows: dict[int, int] = {}
         for feature in self.features:
-            if feature.kind != "categorical":
-                continue
-            columns.setdefault(feature.dim, []).append(feature)
-            if feature.table not in offsets:
+            if feature.kind == "categorical" and feature.table not in offsets:
                 offsets[feature.table] = rows.get(feature.dim, 0)
                 rows[feature.dim] = offsets[feature.table] + feature.cardinality
         # Tuples: Keras would track dicts and lists as parts of the checkpoint.
-        self._cuts = tuple((dim, self._runs(of_dim)) for dim, of_dim in columns.items())
+        self._cuts = self._cuts_of(self.features)
         self._offsets = tuple(offsets.items())
         self._rows = tuple(rows.items())
         self._tables: dict[str, tf.Variable] = {}
@@ -157,10 +170,16 @@ class FusedEmbedding(keras.layers.Layer):
         """The parts of each table, by its dimension; a table that is whole is its only one."""
         return {dim: list(getattr(t, "variables", [t])) for dim, t in self._tables.items()}
 
-    def call(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """See the class."""
+    def call(
+        self, inputs: Mapping[str, tf.Tensor], names: Sequence[str] | None = None
+    ) -> dict[str, tf.Tensor]:
+        """See the class; `names` are the features to embed, all of them by default."""
         embedded = EmbeddedColumns()
-        for dim, cuts in self._cuts:
+        if names is None:
+            of_dims = self._cuts
+        else:
+            of_dims = self._cuts_of([f for f in self.features if f.name in names])
+        for dim, cuts in of_dims:
             vectors = self.lookup(dim, self._rows_of(cuts, inputs))
             parts = tf.split(vectors, [_width(cut) for cut in cuts], axis=1)
             for cut, part in zip(cuts, parts, strict=True):
@@ -172,6 +191,16 @@ class FusedEmbedding(keras.layers.Layer):
                 embedded.runs[names] = tf.reshape(part, [-1, len(cut) * dim])
                 embedded.update(zip(names, tf.unstack(part, axis=1), strict=True))
         return embedded
+
+    def _cuts_of(
+        self, features: Sequence[ModelFeature]
+    ) -> tuple[tuple[int, tuple[tuple[ModelFeature, ...], ...]], ...]:
+        """Dimension -> its columns among `features`, cut by `_runs`."""
+        columns: dict[int, list[ModelFeature]] = {}
+        for feature in features:
+            if feature.kind == "categorical":
+                columns.setdefault(feature.dim, []).append(feature)
+        return tuple((dim, self._runs(of_dim)) for dim, of_dim in columns.items())
 
     def _runs(self, columns: Sequence[ModelFeature]) -> tuple[tuple[ModelFeature, ...], ...]:
         """The columns of a table, cut where not both neighbours are scalars and consecutive."""

@@ -18,7 +18,9 @@ from typing import TypeAlias
 import tensorflow as tf
 import tf_keras as keras
 
+from clsd_tf.backbones.base import Backbone
 from clsd_tf.batches import logits_of
+from clsd_tf.candidates import CandidateFeatures
 from clsd_tf.confidence import combine
 from clsd_tf.encoding import Encoder
 from clsd_tf.entities import candidate_columns
@@ -70,19 +72,22 @@ def build_signatures(backbone: keras.layers.Layer, encoder: Encoder) -> dict[str
 
     def predict_candidates(**raw: tf.Tensor) -> dict[str, tf.Tensor]:
         batch, count = tf.unstack(tf.shape(raw[spec.item.name])[:2])
-        user = tf.repeat(tf.range(batch), count)  # of each candidate
-        features = {}
+        once, own = {}, {}
         for column in spec.model_columns:
-            own = [column.name, *([mask_name(column)] if column.is_list else [])]
+            names = [column.name, *([mask_name(column)] if column.is_list else [])]
             if column.name in candidates:  # [batch, candidates, ...] -> [batch * candidates, ...]
-                flat = {name: _merged(raw[name]) for name in own}
-                features[column.name] = encode_column(column, _raw_values(flat, column))
+                flat = {name: _merged(raw[name]) for name in names}
+                own[column.name] = encode_column(column, _raw_values(flat, column))
             else:
-                once = encode_column(column, _raw_values(raw, column))
+                values = encode_column(column, _raw_values(raw, column))
                 # A user's column of another length than the items' is an error, not a user more.
-                once = tf.reshape(once, [batch, *once.shape[1:]])
-                features[column.name] = tf.gather(once, user)
-        return {"outputs": tf.reshape(score(**features)["outputs"], [batch, count])}
+                once[column.name] = tf.reshape(values, [batch, *values.shape[1:]])
+        features = CandidateFeatures(once, own, batch, count)
+        if isinstance(backbone, Backbone):
+            click = tf.sigmoid(backbone.candidate_logits(features))
+        else:
+            click = score(**features)["outputs"]
+        return {"outputs": tf.reshape(click, [batch, count])}
 
     dense: dict[str, tf.TensorSpec] = {}
     by_candidate: dict[str, tf.TensorSpec] = {}

@@ -9,6 +9,7 @@ import tf_keras as keras
 
 from clsd_tf.backbones import register_backbone
 from clsd_tf.backbones.base import Backbone, dense_stack, side_by_side
+from clsd_tf.candidates import through
 from clsd_tf.features import ModelFeature
 from clsd_tf.interactions import FieldAttention, FieldVectors
 
@@ -63,7 +64,7 @@ class AutoInt(Backbone):
         combined = tf.reshape(fields, [-1, fields.shape[1] * fields.shape[2]])
         if self.deep is None:
             return combined
-        return side_by_side(combined, self.deep(columns.flat()))
+        return side_by_side(combined, through(self.deep, columns))
 
     def get_config(self) -> dict[str, object]:
         """See `keras.Model`."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 import tf_keras as keras
 
+from clsd_tf.candidates import CandidateFeatures
 from clsd_tf.embeddings import EmbeddedColumns, FusedEmbedding, as_features
 from clsd_tf.features import ModelFeature
 from clsd_tf.linear import SumsFirst
@@ -59,6 +60,14 @@ class Backbone(keras.Model, abc.ABC):
         vector = self.represent(*self.embed(inputs))
         return tf.squeeze(self.head(vector), axis=-1)
 
+    def candidate_logits(self, features: CandidateFeatures) -> tf.Tensor:
+        """Logits of candidates, float32 [requests * candidates], as of their features one by one.
+
+        What the candidates of a request share is read and averaged once, and so are the products
+        of layers that a subclass applies by `through`.
+        """
+        return self.call(features)  # Keras' own call would make a plain dict of them
+
     def embed(
         self, inputs: Mapping[str, tf.Tensor]
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
@@ -70,26 +79,25 @@ class Backbone(keras.Model, abc.ABC):
                 f"Expected also: {', '.join(missing)}. A value that is not known is 0 for an id "
                 "and for the elements of a list; the feature itself has to be there."
             )
-        inputs = {feature.name: inputs[feature.name] for feature in self.features}
+        names = [feature.name for feature in self.features]
+        if isinstance(inputs, CandidateFeatures):
+            features = inputs.only(names)
+            embedded = {} if self.embedding is None else features.embedded(self.embedding)
+            return dict(features), embedded
+        inputs = {name: inputs[name] for name in names}
         return inputs, {} if self.embedding is None else self.embedding(inputs)
 
     def pool(
         self, inputs: Mapping[str, tf.Tensor], embedded: Mapping[str, tf.Tensor]
     ) -> EmbeddedColumns:
         """Averages each list over its elements: all vectors are float [batch, dim] then."""
-        return EmbeddedColumns(embedded, runs=getattr(embedded, "runs", None)).pooled(inputs)
+        return _as_columns(embedded).pooled(inputs)
 
     def columns(
         self, inputs: Mapping[str, tf.Tensor], vectors: Mapping[str, tf.Tensor]
     ) -> EmbeddedColumns:
         """Adds the numbers as [batch, 1] to the `vectors`, [batch, dim]; in the features' order."""
-        columns = {
-            feature.name: vectors[feature.name]
-            if feature.kind == "categorical"
-            else tf.cast(inputs[feature.name], self.compute_dtype)[:, tf.newaxis]
-            for feature in self.features
-        }
-        return EmbeddedColumns(columns, runs=getattr(vectors, "runs", None))
+        return _as_columns(vectors).with_numbers(inputs, self.features, self.compute_dtype)
 
     def flatten(
         self, inputs: Mapping[str, tf.Tensor], vectors: Mapping[str, tf.Tensor]
@@ -103,6 +111,10 @@ class Backbone(keras.Model, abc.ABC):
             "name": self.name,
             "features": [feature.get_config() for feature in self.features],
         }
+
+
+def _as_columns(vectors: Mapping[str, tf.Tensor]) -> EmbeddedColumns:
+    return vectors if isinstance(vectors, EmbeddedColumns) else EmbeddedColumns(vectors)
 
 
 def dense_stack(units: Sequence[int], name: str) -> keras.Sequential:

@@ -9,7 +9,9 @@ import tf_keras as keras
 
 from clsd_tf.backbones import register_backbone
 from clsd_tf.backbones.base import Backbone, dense_stack
+from clsd_tf.candidates import CandidateColumns, through
 from clsd_tf.compat import use_keras_2
+from clsd_tf.embeddings import EmbeddedColumns
 from clsd_tf.features import ModelFeature
 
 use_keras_2()
@@ -57,10 +59,13 @@ class DCNv2(Backbone):
         self, inputs: Mapping[str, tf.Tensor], embedded: Mapping[str, tf.Tensor]
     ) -> tf.Tensor:
         """See the base class."""
-        flat = crossed = self.flatten(inputs, self.pool(inputs, embedded))
-        for layer in self.cross:
+        columns = self.columns(inputs, self.pool(inputs, embedded))
+        flat = columns.flat()
+        first, *others = self.cross
+        crossed = _cross_first(first, columns, flat)
+        for layer in others:
             crossed = layer(flat, crossed)
-        return tf.concat([crossed, self.deep(flat)], axis=1)
+        return tf.concat([crossed, through(self.deep, columns)], axis=1)
 
     def get_config(self) -> dict[str, object]:
         """See `keras.Model`."""
@@ -70,3 +75,16 @@ class DCNv2(Backbone):
             "projection_dim": self.projection_dim,
             "units": self.units,
         }
+
+
+def _cross_first(
+    layer: tfrs.layers.dcn.Cross, columns: EmbeddedColumns, flat: tf.Tensor
+) -> tf.Tensor:
+    """`layer(flat, flat)`, with what candidates share computed once."""
+    if not (isinstance(columns, CandidateColumns) and columns.once):
+        return layer(flat, flat)
+    *matrices, bias = (tf.cast(weight, flat.dtype) for weight in layer.weights)
+    product = columns.times(matrices[0])
+    for matrix in matrices[1:]:  # of a projection
+        product @= matrix
+    return flat * (product + bias) + flat

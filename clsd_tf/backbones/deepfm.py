@@ -9,6 +9,7 @@ import tf_keras as keras
 
 from clsd_tf.backbones import register_backbone
 from clsd_tf.backbones.base import Backbone, dense_stack, side_by_side
+from clsd_tf.candidates import through
 from clsd_tf.features import ModelFeature
 from clsd_tf.interactions import FieldVectors, pairwise_sum
 from clsd_tf.linear import LinearTerm
@@ -47,7 +48,7 @@ class DeepFM(Backbone):
     ) -> tf.Tensor:
         """See the base class."""
         columns = self.columns(inputs, self.pool(inputs, embedded))
-        deep = self.deep(columns.flat())
+        deep = through(self.deep, columns)
         return side_by_side(
             self.linear(inputs), pairwise_sum(self.fields(columns, columns.runs)), deep
         )

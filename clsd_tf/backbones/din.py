@@ -9,6 +9,7 @@ import tf_keras as keras
 
 from clsd_tf.backbones import register_backbone
 from clsd_tf.backbones.base import Backbone, dense_stack, item_and_histories
+from clsd_tf.candidates import through
 from clsd_tf.embeddings import EmbeddedColumns
 from clsd_tf.features import ModelFeature
 from clsd_tf.interactions import PairScorer
@@ -55,7 +56,8 @@ class DIN(Backbone):
         interests = {
             name: self._attend(name, item, embedded[name], inputs[name]) for name in self.histories
         }
-        return self.hidden(self.flatten(inputs, self.pool(inputs, embedded.replaced(interests))))
+        vectors = self.pool(inputs, embedded.replaced(interests))
+        return through(self.hidden, self.columns(inputs, vectors))
 
     def _attend(self, name: str, item: tf.Tensor, keys: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
         """Relevance-weighted sum over a history: [batch, dim]."""

@@ -9,6 +9,7 @@ import tf_keras as keras
 
 from clsd_tf.backbones import register_backbone
 from clsd_tf.backbones.base import Backbone, dense_stack
+from clsd_tf.candidates import through
 from clsd_tf.features import ModelFeature
 
 
@@ -38,7 +39,7 @@ class MLP(Backbone):
         self, inputs: Mapping[str, tf.Tensor], embedded: Mapping[str, tf.Tensor]
     ) -> tf.Tensor:
         """See the base class."""
-        return self.hidden(self.flatten(inputs, self.pool(inputs, embedded)))
+        return through(self.hidden, self.columns(inputs, self.pool(inputs, embedded)))
 
     def get_config(self) -> dict[str, object]:
         """See `keras.Model`."""

@@ -9,6 +9,7 @@ import tf_keras as keras
 
 from clsd_tf.backbones import register_backbone
 from clsd_tf.backbones.base import Backbone, dense_stack
+from clsd_tf.candidates import through
 from clsd_tf.features import ModelFeature
 from clsd_tf.losses import click_loss
 
@@ -106,8 +107,9 @@ class MMoE(Backbone):
         self, inputs: Mapping[str, tf.Tensor], embedded: Mapping[str, tf.Tensor]
     ) -> list[tf.Tensor]:
         """What each tower gives, the click's first."""
-        flat = self.flatten(inputs, self.pool(inputs, embedded))
-        experts = tf.stack([expert(flat) for expert in self.experts], axis=1)
+        columns = self.columns(inputs, self.pool(inputs, embedded))
+        flat = columns.flat()
+        experts = tf.stack([through(expert, columns) for expert in self.experts], axis=1)
         return [
             tower(tf.einsum("bk,bkd->bd", tf.nn.softmax(gate(flat)), experts))
             for gate, tower in zip(self.gates, self.towers, strict=True)

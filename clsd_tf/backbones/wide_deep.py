@@ -10,6 +10,7 @@ import tf_keras as keras
 
 from clsd_tf.backbones import register_backbone
 from clsd_tf.backbones.base import Backbone, dense_stack, side_by_side
+from clsd_tf.candidates import through
 from clsd_tf.features import ModelFeature
 from clsd_tf.linear import LinearTerm
 
@@ -102,7 +103,8 @@ class WideDeep(Backbone):
         """See the base class."""
         crossed = {cross.name: cross(inputs) for cross in self._crosses}
         wide = self.wide({**inputs, **crossed})
-        return side_by_side(wide, self.deep(self.flatten(inputs, self.pool(inputs, embedded))))
+        columns = self.columns(inputs, self.pool(inputs, embedded))
+        return side_by_side(wide, through(self.deep, columns))
 
     def get_config(self) -> dict[str, object]:
         """See `keras.Model`."""

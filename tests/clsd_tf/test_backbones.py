@@ -18,6 +18,7 @@ import tf_keras as keras
 from clsd_tf import backbones
 from clsd_tf.backbones import backbone_names, get_backbone, register_backbone
 from clsd_tf.backbones.base import Backbone
+from clsd_tf.candidates import CandidateFeatures
 from clsd_tf.folding import fold_affine
 from clsd_tf.linear import LinearTerm
 from clsd_tf.losses import click_loss
@@ -129,6 +130,25 @@ class TestContract:
         first = trained.backbone(trained.rows(1))
         np.testing.assert_allclose(first, logits[:1], rtol=1e-5, atol=1e-6)
         assert trained.backbone(trained.rows(0)).shape == (0,)
+
+    @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+    def test_candidates_of_a_request_score_as_they_do_alone(self, trained, policy):
+        rows = trained.rows(3)
+        once = {name: rows[name] for name in ("user", "history")}
+        own = {name: np.tile(rows[name], 4)[::-1] for name in ("item", "price")}
+        features = CandidateFeatures(once, own, tf.constant(3), tf.constant(4))
+        keras.mixed_precision.set_global_policy(policy)
+        try:
+            backbone = trained.again()
+            backbone(dict(features))
+            backbone.set_weights(trained.backbone.get_weights())
+            expected = backbone(dict(features))
+            logits = backbone.candidate_logits(features)
+        finally:
+            keras.mixed_precision.set_global_policy("float32")
+        assert logits.dtype == tf.float32 and np.ptp(logits) > 0.1
+        atol = 1e-5 if policy == "float32" else 0.1
+        np.testing.assert_allclose(logits, expected, atol=atol)
 
     def test_reads_no_group_and_no_user_fingerprint(self, trained):
         rows = trained.rows(50)
