@@ -20,7 +20,7 @@ from clsd_tf.encoding import Encoder
 from clsd_tf.features import ClickLogSpec
 from data_pipeline.activity import add_activity
 from data_pipeline.column_shares import column_shares
-from data_pipeline.engines import keep_table
+from data_pipeline.engines import keep_table, leave_room
 from data_pipeline.groups import add_group
 from data_pipeline.history import click_histories
 from data_pipeline.kept_tables import keep_tables
@@ -30,7 +30,7 @@ from data_pipeline.noise_base import NoiseError, NoiseKind, NoisyLog
 from data_pipeline.noise_kinds import GroupNoise, group_rates, parse_noise
 from data_pipeline.oov_rates import OovRates
 from data_pipeline.progress import progress, steps
-from data_pipeline.shards import BLOCK_ROWS, write_split
+from data_pipeline.shards import BLOCK_ROWS, WRITER_BYTES, default_threads, write_split
 from data_pipeline.split_batches import split_batches
 from data_pipeline.splits import SPLIT, SPLITS, add_split, split_sizes
 from data_pipeline.statistics import learn_tables
@@ -178,6 +178,8 @@ def write_data_set(
         if histories is not None:
             statistics["history_lengths"] = history_lengths(rows, histories, spec)
 
+    writers = threads or default_threads()
+    leave_room(engine, writers * WRITER_BYTES)
     shards: list[ShardInfo] = []
     oov = OovRates(spec)
     for split in SPLITS:
@@ -195,7 +197,7 @@ def write_data_set(
                 block_rows=options.block_rows,
                 progress=advance,
                 observe=functools.partial(oov.add, split),
-                threads=threads,
+                threads=writers,
             )
     statistics["oov_rates"] = oov.rates()
     return WrittenData({s: sizes[s] for s in SPLITS}, tuple(shards), noise, statistics)

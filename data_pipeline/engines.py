@@ -22,6 +22,8 @@ from ibis.backends.duckdb import Backend
 # Two tables of the rows, columns of side tables, a history of 50, and what sorting takes: 7 times
 # the text of the log of the benchmark, and by sizes of columns some 25 times that of a narrow one.
 _MEMORY_OF_TEXT = 32
+# Twice what DuckDB asks for at the least.
+_THREAD_BYTES = 250_000_000
 
 
 def open_engine(
@@ -63,15 +65,35 @@ def open_engine(
         raise ValueError(
             f'`memory_limit` must be like "4GB". Received: {memory_limit!r} ({error}).'
         ) from error
-    # NULL for a limit beyond what DuckDB can read again, which is no limit.
-    limit = "SELECT TRY(parse_formatted_bytes(current_setting('memory_limit')))"
-    (memory,) = engine.raw_sql(limit).fetchone()
-    if text_bytes is None or text_bytes * _MEMORY_OF_TEXT > (memory or math.inf):
+    if text_bytes is None or text_bytes * _MEMORY_OF_TEXT > _memory_limit(engine):
         engine.disconnect()
         engine = ibis.duckdb.connect(directory / "tables.duckdb", **settings)
     for setting in ("enable_progress_bar = false", "TimeZone = 'UTC'"):
         engine.raw_sql(f"SET {setting}")
     return engine
+
+
+def leave_room(engine: BaseBackend, num_bytes: int) -> None:
+    """Lets DuckDB do with so much less memory from now on, for what other code is to hold.
+
+    Only where its tables lie on disk, and where enough remains for each of its threads. What does
+    not fit then is sorted by way of the disk, which takes no longer.
+    """
+    if is_spark(engine):
+        return
+    place = "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
+    (path,) = engine.raw_sql(place).fetchone()
+    (threads,) = engine.raw_sql("SELECT current_setting('threads')").fetchone()
+    left = _memory_limit(engine) - num_bytes
+    if path is not None and threads * _THREAD_BYTES <= left < math.inf:
+        engine.raw_sql(f"SET memory_limit = '{left:.0f}B'")
+
+
+def _memory_limit(engine: Backend) -> float:
+    """In bytes; infinite beyond what DuckDB can read again."""
+    limit = "SELECT TRY(parse_formatted_bytes(current_setting('memory_limit')))"
+    (memory,) = engine.raw_sql(limit).fetchone()
+    return math.inf if memory is None else memory
 
 
 # What the engine raises where a file is not what its name says.

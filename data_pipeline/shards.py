@@ -31,6 +31,8 @@ BLOCK_ROWS = 1024
 _CHUNK_BLOCKS = 64
 # More would wait for the lock of Python, and each holds a chunk.
 _MAX_THREADS = 8
+# What the rows of each thread take, raw and encoded, about.
+WRITER_BYTES = 200_000_000
 _KEYS = "keys"
 
 
@@ -77,7 +79,7 @@ def write_split(
       block_rows: rows in a columnar record.
       progress: called with the number of rows that were added.
       observe: see `encode_table`; called from several threads.
-      threads: that encode rows; None: one for each processor, up to 8. Files do not depend on it.
+      threads: that encode rows; None: `default_threads`. Files do not depend on it.
 
     Returns:
       One entry a shard, in order; none if there are no rows.
@@ -96,7 +98,7 @@ def write_split(
         records = list(serializer(encode_table(chunk.rows, encoder, observe)))
         return _Encoded(chunk.shard, chunk.rows, records)
 
-    threads = threads or min(os.cpu_count() or 1, _MAX_THREADS)
+    threads = threads or default_threads()
     stream = _RowStream(batch for batch in batches if batch.num_rows)
     num_shards = min(num_shards, rows)
     places = [
@@ -122,6 +124,11 @@ def write_split(
     if found != rows:
         raise ShardError(f"Split '{split}' was announced with {rows} rows. Received: {found}.")
     return shards
+
+
+def default_threads() -> int:
+    """How many threads encode rows, where nobody says: one for each processor, up to 8."""
+    return min(os.cpu_count() or 1, _MAX_THREADS)
 
 
 def _in_order(
