@@ -10,7 +10,7 @@ import tf_keras as keras
 
 from clsd_tf.batches import Features, inputs_of
 from clsd_tf.distributed import all_gather, update_together
-from clsd_tf.embeddings import embeddings_of
+from clsd_tf.embeddings import embeddings_of, read_rows
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
@@ -214,10 +214,10 @@ def _average_rows(
 
     Each repeat of a row writes the same values: to find them would cost more than it saves.
     """
-    kept = tf.exp(log_decay - tf.gather(row_log_decays, rows))
+    kept = tf.exp(log_decay - read_rows(row_log_decays, rows))
     kept = tf.cast(kept, mine.dtype)[:, tf.newaxis]
-    target = tf.gather(theirs, rows)
-    averaged = target + kept * (tf.gather(mine, rows) - target)
+    target = read_rows(theirs, rows)
+    averaged = target + kept * (read_rows(mine, rows) - target)
     mine.scatter_update(tf.IndexedSlices(averaged, rows))
     now = tf.fill(tf.shape(rows), tf.convert_to_tensor(log_decay))
     row_log_decays.scatter_update(tf.IndexedSlices(now, rows))

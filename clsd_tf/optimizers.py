@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.compat import use_keras_2
+from clsd_tf.embeddings import read_rows
 
 use_keras_2()
 import tensorflow_recommenders as tfrs  # noqa: E402
@@ -33,11 +34,11 @@ class SparseAdagrad(keras.optimizers.Adagrad):
             return
         accumulator = self._accumulators[self._index_dict[self._var_key(variable)]]
         values, rows = gradient.values, gradient.indices
-        sums = tf.gather(accumulator, rows) + tf.square(values)
+        sums = read_rows(accumulator, rows) + tf.square(values)
         accumulator.scatter_update(tf.IndexedSlices(sums, rows))
         rate = tf.cast(self.learning_rate, values.dtype)
         step = rate * values * tf.math.rsqrt(sums + self.epsilon)
-        variable.scatter_update(tf.IndexedSlices(tf.gather(variable, rows) - step, rows))
+        variable.scatter_update(tf.IndexedSlices(read_rows(variable, rows) - step, rows))
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
@@ -112,14 +113,14 @@ class RowwiseAdagrad(keras.optimizers.Optimizer):
             squares = _mean_square(values, rank)
             if _has_rivals():
                 accumulator.scatter_add(tf.IndexedSlices(squares, rows))
-                step = self._step(values, tf.gather(accumulator, rows), rank)
+                step = self._step(values, read_rows(accumulator, rows), rank)
                 variable.scatter_sub(tf.IndexedSlices(step, rows))
                 return
             # The same in less time: rows are overwritten by a copy, but added to one by one.
-            sums = tf.gather(accumulator, rows) + squares
+            sums = read_rows(accumulator, rows) + squares
             accumulator.scatter_update(tf.IndexedSlices(sums, rows))
             step = self._step(values, sums, rank)
-            variable.scatter_update(tf.IndexedSlices(tf.gather(variable, rows) - step, rows))
+            variable.scatter_update(tf.IndexedSlices(read_rows(variable, rows) - step, rows))
         else:
             accumulator.assign_add(_mean_square(gradient, rank))
             variable.assign_sub(self._step(gradient, accumulator, rank))

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.embeddings import embeddings_of
+from clsd_tf.embeddings import embeddings_of, read_rows
 
 StorageType = Literal["float32", "float16", "bfloat16"]
 STORAGE_TYPES: tuple[StorageType, ...] = ("float32", "float16", "bfloat16")
@@ -139,5 +139,5 @@ class _CompactTable(tf.Module):
     def __call__(self, rows: tf.Tensor) -> tf.Tensor:
         """float32, the shape of `rows` and then [dim]."""
         if self._places is not None:
-            rows = tf.gather(self._places, rows)
-        return tf.cast(tf.gather(self._values, rows), tf.float32)
+            rows = read_rows(self._places, rows)
+        return tf.cast(read_rows(self._values, rows), tf.float32)

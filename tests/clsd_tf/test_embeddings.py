@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.backbones import get_backbone
-from clsd_tf.embeddings import FusedEmbedding, keras_inputs, mean_pool
+from clsd_tf.embeddings import FusedEmbedding, keras_inputs, mean_pool, read_rows
 from clsd_tf.features import ModelFeature
 from clsd_tf.interactions import FieldVectors
 
@@ -53,6 +53,39 @@ def test_gradients_touch_the_rows_of_the_batch_only():
     gradient = tape.gradient(total, layer.embedding_variables[0])
     assert isinstance(gradient, tf.IndexedSlices)
     assert set(gradient.indices.numpy()) == {0, 4, 5 + 3, 5 + 1, 5 + 0}
+
+
+def test_rows_of_any_shape_are_read_from_tables_of_any_rank():
+    matrix, vector = np.arange(12.0).reshape(4, 3), np.arange(4)
+    for shape in ([5], [2, 3], [2, 3, 2], [0, 3], [0]):
+        rows = np.random.default_rng(0).integers(0, 4, shape)
+        for values in (matrix, vector):
+            for table in (tf.Variable(values), tf.constant(values)):
+                read = read_rows(table, tf.constant(rows, tf.int64))
+                np.testing.assert_array_equal(read, values[rows])
+
+
+def test_a_row_that_a_table_has_not_is_an_error():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="does not index into"):
+        read_rows(tf.Variable(tf.zeros([4, 2])), tf.constant([1, 4]))
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_gradients_are_sparse_on_replicas_too(two_replicas, policy):
+    with two_replicas.scope():
+        layer = FusedEmbedding(FEATURES, dtype=policy)
+        layer(INPUTS)
+
+    @tf.function
+    def rows_of_gradients():
+        with tf.GradientTape() as tape:
+            total = tf.add_n([tf.reduce_sum(v) for v in layer(INPUTS).values()])
+        gradients = tape.gradient(total, layer.trainable_variables)
+        assert all(isinstance(gradient, tf.IndexedSlices) for gradient in gradients)
+        return gradients[0].indices
+
+    for rows in two_replicas.experimental_local_results(two_replicas.run(rows_of_gradients)):
+        assert set(rows.numpy()) == {0, 4, 5 + 3, 5 + 1, 5 + 0}
 
 
 def test_padding_does_not_count_in_the_mean_of_a_list():
