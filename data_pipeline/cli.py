@@ -144,6 +144,9 @@ def load_tensorflow(*, start_runtime: bool = True) -> None:
       start_runtime: whether to let it look for devices now. Not before a strategy of several
         processes is made, which decides how the runtime starts.
     """
+    # Chooses Keras 2. TensorFlow would load Keras 3 too, which loads matplotlib where it is there.
+    import clsd_tf  # noqa: F401
+
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     shown = os.fdopen(os.dup(2), "w")

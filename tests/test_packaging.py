@@ -73,6 +73,19 @@ def test_tf_keras_is_keras_2_after_the_import():
     assert_runs(code)
 
 
+def test_commands_load_no_keras_3():
+    code = (
+        "import sys\n"
+        "from data_pipeline.cli import load_tensorflow\n"
+        "load_tensorflow()\n"
+        "from clsd_tf import ClickConfidenceModel, Encoder, get_backbone\n"
+        "from data_pipeline.reader import make_dataset\n"
+        "heavy = {'keras', 'matplotlib', 'scipy.stats'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    assert_runs(code)
+
+
 def test_keras_3_is_refused_in_one_sentence():
     received = run_python("import clsd_tf; clsd_tf.default_optimizer", TF_USE_LEGACY_KERAS="0")
     assert received.returncode != 0
