@@ -301,8 +301,9 @@ def mean_pool(vectors: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
     Returns:
       float [batch, dim]; zeros for an empty list.
     """
-    mask = tf.cast(ids > 0, vectors.dtype)[:, :, tf.newaxis]
-    return tf.math.divide_no_nan(tf.reduce_sum(vectors * mask, axis=1), tf.reduce_sum(mask, axis=1))
+    mask = tf.cast(ids > 0, vectors.dtype)
+    total = tf.matmul(mask[:, tf.newaxis], vectors)[:, 0]  # without a copy of all vectors
+    return tf.math.divide_no_nan(total, tf.reduce_sum(mask, axis=1, keepdims=True))
 
 
 def as_features(

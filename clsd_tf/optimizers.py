@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -17,8 +18,40 @@ import tensorflow_recommenders as tfrs  # noqa: E402
 LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 
 
+def sum_repeated_rows(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
+    """Adds up the values of each row of a sparse gradient: every row is there once.
+
+    The sums are those of `tf.math.unsorted_segment_sum`, term by term, in half the time or less: a
+    product with a sparse matrix that has a one for each value.
+    """
+    rows, places = tf.unique(gradient.indices)
+    count = tf.size(places, tf.int64)
+    ones = tf.SparseTensor(
+        tf.stack([tf.cast(places, tf.int64), tf.range(count)], axis=1),
+        tf.ones([count], gradient.values.dtype),
+        tf.stack([tf.size(rows, tf.int64), count]),
+    )
+    sums = tf.sparse.sparse_dense_matmul(ones, gradient.values)
+    return tf.IndexedSlices(sums, rows, gradient.dense_shape)
+
+
+class _SumsRows(keras.optimizers.Optimizer):
+    """Sums repeated rows of tables by `sum_repeated_rows`, and others as Keras does."""
+
+    def _deduplicate_sparse_grad(
+        self, grads: Sequence[tf.Tensor | tf.IndexedSlices | None]
+    ) -> list[tf.Tensor | tf.IndexedSlices | None]:
+        summed = []
+        for gradient in grads:
+            if isinstance(gradient, tf.IndexedSlices) and _is_matrix(gradient.values):
+                summed.append(sum_repeated_rows(gradient))
+            else:
+                summed += super()._deduplicate_sparse_grad([gradient])
+        return summed
+
+
 @keras.saving.register_keras_serializable(package="clsd_tf")
-class SparseAdagrad(keras.optimizers.Adagrad):
+class SparseAdagrad(_SumsRows, keras.optimizers.Adagrad):
     """`keras.optimizers.Adagrad` with the same results, and tables in half the time.
 
     Keras adds to the rows of a batch one by one. Here they are read together, and overwritten by a
@@ -42,7 +75,7 @@ class SparseAdagrad(keras.optimizers.Adagrad):
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
-class RowwiseAdagrad(keras.optimizers.Optimizer):
+class RowwiseAdagrad(_SumsRows):
     """Adagrad with one accumulator per row of a table instead of one per entry.
 
         accumulator[r] += mean over entries of g[r]^2
@@ -233,6 +266,10 @@ def _has_rivals() -> bool:
         tf.distribute.ParameterServerStrategy
         | tf.compat.v1.distribute.experimental.ParameterServerStrategy,
     )
+
+
+def _is_matrix(values: tf.Tensor | np.ndarray) -> bool:
+    return len(values.shape) == 2 and values.dtype == tf.float32
 
 
 def _mean_square(gradient: tf.Tensor, rank: int) -> tf.Tensor:
