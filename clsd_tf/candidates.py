@@ -17,14 +17,13 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.embeddings import EmbeddedColumns, FusedEmbedding
+from clsd_tf.columns import EmbeddedColumns
+from clsd_tf.embeddings import FusedEmbedding
 from clsd_tf.features import ModelFeature
 
 
-class CandidateFeatures(dict[str, tf.Tensor]):
-    """Features of all candidates, `[requests * candidates, ...]`, as a backbone is given them.
-
-    Of what lies in here, a graph keeps what is used.
+class CandidateFeatures:
+    """Features of the candidates of some requests.
 
     Args:
       once: features that the candidates of a request share, `[requests, ...]`.
@@ -41,35 +40,48 @@ class CandidateFeatures(dict[str, tf.Tensor]):
         count: tf.Tensor,
     ):
         """See the class."""
-        self.once, self.own = dict(once), dict(own)
+        self.once, self.own = (
+            {name: tf.convert_to_tensor(part[name]) for name in part} for part in (once, own)
+        )
         self.requests, self.count = requests, count
-        super().__init__({**{name: self.repeat(once[name]) for name in once}, **own})
 
     def repeat(self, values: tf.Tensor) -> tf.Tensor:
         """[requests, ...] -> [requests * candidates, ...]."""
-        return tf.gather(values, tf.repeat(tf.range(self.requests), self.count))
+        return tf.repeat(values, self.count, axis=0)
 
-    def only(self, names: Sequence[str]) -> CandidateFeatures:
-        """Some of the features."""
-        once, own = ({n: part[n] for n in names if n in part} for part in (self.once, self.own))
-        return CandidateFeatures(once, own, self.requests, self.count)
+    def repeated(self) -> dict[str, tf.Tensor]:
+        """All features of all candidates. Where a graph runs, what nobody reads is not computed."""
+        return {**{name: self.repeat(self.once[name]) for name in self.once}, **self.own}
+
+    def only(self, names: Sequence[str], dtype: tf.DType) -> CandidateFeatures:
+        """Some of the features, in this order; numbers in the given `dtype`."""
+
+        def selected(part: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            chosen = {name: part[name] for name in names if name in part}
+            return {
+                name: tf.cast(values, dtype) if values.dtype.is_floating else values
+                for name, values in chosen.items()
+            }
+
+        return CandidateFeatures(selected(self.once), selected(self.own), self.requests, self.count)
 
     def embedded(self, embedding: FusedEmbedding) -> CandidateColumns:
         """Their embeddings."""
         once, own = (embedding(part, names=tuple(part)) for part in (self.once, self.own))
-        return CandidateColumns(once, own, self)
+        names = [f.name for f in embedding.features if f.name in once or f.name in own]
+        return CandidateColumns(once, own, self, names)
 
 
 class CandidateColumns(EmbeddedColumns):
     """Columns of candidates, of which some are the same for all candidates of a request.
 
-    A copy that Keras makes holds all columns of all candidates, and nothing is shared.
+    A copy that Keras makes, in which it sets all columns, shares nothing.
 
     Args:
-      once: the shared ones, float [requests, ...]; of the columns they are repeated.
+      once: the shared ones, float [requests, ...]; among the columns they are repeated.
       own: the others, float [requests * candidates, ...].
       features: that the columns are made of.
-      names: their order; the shared ones first by default.
+      names: of all columns, in their order.
     """
 
     def __init__(
@@ -77,32 +89,38 @@ class CandidateColumns(EmbeddedColumns):
         once: EmbeddedColumns | None = None,
         own: EmbeddedColumns | None = None,
         features: CandidateFeatures | None = None,
-        names: Sequence[str] | None = None,
+        names: Sequence[str] = (),
     ):
         """See the class."""
+        super().__init__()
         self.once, self.own = once or EmbeddedColumns(), own or EmbeddedColumns()
         self.features = features
-        repeated = {name: features.repeat(values) for name, values in self.once.items()}
-        columns = {**repeated, **self.own}
-        runs = {run: features.repeat(values) for run, values in self.once.runs.items()}
-        super().__init__(
-            {name: columns[name] for name in names or columns}, runs=runs | self.own.runs
-        )
+        if features is not None:
+            columns = {**{name: features.repeat(self.once[name]) for name in self.once}, **self.own}
+            self.update({name: columns[name] for name in names})
+            self.runs.update({run: features.repeat(v) for run, v in self.once.runs.items()})
+            self.runs.update(self.own.runs)
 
-    def replaced(self, vectors: Mapping[str, tf.Tensor]) -> CandidateColumns:
+    def replaced(self, vectors: Mapping[str, tf.Tensor]) -> EmbeddedColumns:
         """See the base class; the other vectors are of candidates."""
+        if self.features is None:
+            return super().replaced(vectors)
         once, own = self.once.without(vectors), self.own.replaced(vectors)
-        return CandidateColumns(once, own, self.features, tuple({**self, **vectors}))
+        return CandidateColumns(once, own, self.features, [*{**self, **vectors}])
 
-    def pooled(self, inputs: Mapping[str, tf.Tensor]) -> CandidateColumns:
+    def pooled(self, inputs: Mapping[str, tf.Tensor]) -> EmbeddedColumns:
         """See the base class; a list that is shared is averaged once."""
+        if self.features is None:
+            return super().pooled(inputs)
         once, own = self.once.pooled(self.features.once), self.own.pooled(inputs)
-        return CandidateColumns(once, own, self.features, tuple(self))
+        return CandidateColumns(once, own, self.features, [*self])
 
     def with_numbers(
         self, inputs: Mapping[str, tf.Tensor], features: Sequence[ModelFeature], dtype: tf.DType
-    ) -> CandidateColumns:
+    ) -> EmbeddedColumns:
         """See the base class."""
+        if self.features is None:
+            return super().with_numbers(inputs, features, dtype)
         given = self.features.once
         shared = [f for f in features if f.name in (given if f.kind == "numeric" else self.once)]
         others = [f for f in features if f not in shared]
@@ -120,7 +138,7 @@ class CandidateColumns(EmbeddedColumns):
         return tf.concat(parts, axis=1)
 
     def times(self, kernel: tf.Tensor) -> tf.Tensor:
-        """`flat() @ kernel`: float [requests * candidates, units]. All columns are [rows, dim]."""
+        """`flat() @ kernel`: [requests * candidates, units], in the dtype of `kernel`."""
         once, own, rows, start = [], [], [], 0
         for names, is_shared in self._stretches():
             width = sum(self[name].shape[1] for name in names)
@@ -128,17 +146,17 @@ class CandidateColumns(EmbeddedColumns):
                 once += [self.once[name] for name in names]
             else:
                 # Zeros, so that the kernel is taken as it is.
-                once.append(tf.zeros([self.features.requests, width], kernel.dtype))
+                once.append(tf.zeros([self.features.requests, width], self[names[0]].dtype))
                 own += [self[name] for name in names]
                 rows.append(kernel[start : start + width])
             start += width
-        shared = tf.concat(once, axis=1) @ kernel
+        shared = tf.cast(tf.concat(once, axis=1), kernel.dtype) @ kernel
         if not own:
             return self.features.repeat(shared)
-        product = tf.concat(own, axis=1) @ tf.concat(rows, axis=0)
-        by_request = [self.features.requests, self.features.count, kernel.shape[1]]
-        product = tf.reshape(product, by_request) + shared[:, tf.newaxis]
-        return tf.reshape(product, [by_request[0] * by_request[1], by_request[2]])
+        product = tf.cast(tf.concat(own, axis=1), kernel.dtype) @ tf.concat(rows, axis=0)
+        requests, count, units = self.features.requests, self.features.count, kernel.shape[1]
+        product = tf.reshape(product, [requests, count, units]) + shared[:, tf.newaxis]
+        return tf.reshape(product, [requests * count, units])
 
     def _stretches(self) -> list[tuple[list[str], bool]]:
         """Names of consecutive columns, and whether they are shared."""
@@ -150,7 +168,7 @@ def through(layers: keras.Sequential, columns: EmbeddedColumns) -> tf.Tensor:
     """`layers(columns.flat())`, with what candidates share computed once.
 
     Args:
-      layers: Dense layers, such as `dense_stack` makes.
+      layers: Dense layers, such as `dense_stack` makes; built, where there are candidates.
       columns: float [batch, dim] each.
 
     Returns:
@@ -160,7 +178,9 @@ def through(layers: keras.Sequential, columns: EmbeddedColumns) -> tf.Tensor:
         return layers(columns.flat())
     first, *others = layers.layers
     hidden = columns.times(tf.cast(first.kernel, first.compute_dtype))
-    hidden = first.activation(hidden + tf.cast(first.bias, hidden.dtype))
+    if first.use_bias:
+        hidden += tf.cast(first.bias, hidden.dtype)
+    hidden = first.activation(hidden)
     for layer in others:
         hidden = layer(hidden)
     return hidden

@@ -28,6 +28,15 @@ def all_gather(value: tf.Tensor) -> tf.Tensor:
     return context.all_gather(value, axis=0)
 
 
+def has_rivals() -> bool:
+    """Whether other workers may change a row between the time it is read and it is written."""
+    return isinstance(
+        tf.distribute.get_strategy(),
+        tf.distribute.ParameterServerStrategy
+        | tf.compat.v1.distribute.experimental.ParameterServerStrategy,
+    )
+
+
 def is_in_charge(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process writes what all processes of the strategy have learned."""
     if isinstance(strategy, tf.distribute.ParameterServerStrategy):

@@ -3,71 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
 
+from clsd_tf.columns import EmbeddedColumns
+from clsd_tf.distributed import has_rivals
 from clsd_tf.features import ModelFeature
-
-
-class EmbeddedColumns(dict[str, tf.Tensor]):
-    """Column -> vectors, and what of them lies side by side already.
-
-    Vectors of a batch come out of one gather. To cut them by column and put them together again
-    costs a tenth of a training step, and mends nothing.
-
-    Attributes:
-      runs: names of consecutive columns of scalars -> float32 [batch, their dimensions together].
-        Of a plain dict's columns nothing is known.
-    """
-
-    def __init__(self, *args, runs: Mapping[tuple[str, ...], tf.Tensor] | None = None):
-        """See the class."""
-        super().__init__(*args)
-        self.runs = dict(runs or {})
-
-    def replaced(self, vectors: Mapping[str, tf.Tensor]) -> EmbeddedColumns:
-        """The columns with other vectors for some of them."""
-        return EmbeddedColumns({**self, **vectors}, runs=self.without(vectors).runs)
-
-    def without(self, names: Iterable[str]) -> EmbeddedColumns:
-        """The columns but for some of them."""
-        left_out = set(names)
-        runs = {run: values for run, values in self.runs.items() if left_out.isdisjoint(run)}
-        return EmbeddedColumns({n: self[n] for n in self if n not in left_out}, runs=runs)
-
-    def pooled(self, inputs: Mapping[str, tf.Tensor]) -> EmbeddedColumns:
-        """Averages each list over its elements, see `mean_pool`: all are `[batch, dim]` then."""
-        lists = {name: vectors for name, vectors in self.items() if vectors.shape.rank != 2}
-        return self.replaced({name: mean_pool(lists[name], inputs[name]) for name in lists})
-
-    def parts(self) -> Iterator[tuple[tuple[str, ...], tf.Tensor]]:
-        """Yields all columns in their order, in as few parts as there are: names, vectors."""
-        parts = {(name,): vectors for name, vectors in self.items()} | self.runs
-        names = tuple(self)
-        while names:
-            # The longest of what begins here, so that least is put together.
-            run = max((run for run in parts if run == names[: len(run)]), key=len)
-            yield run, parts[run]
-            names = names[len(run) :]
-
-    def with_numbers(
-        self, inputs: Mapping[str, tf.Tensor], features: Sequence[ModelFeature], dtype: tf.DType
-    ) -> EmbeddedColumns:
-        """Adds numbers, [batch] in `inputs`, as [batch, 1]; in the order of `features`."""
-        columns = {
-            feature.name: self[feature.name]
-            if feature.kind == "categorical"
-            else tf.cast(inputs[feature.name], dtype)[:, tf.newaxis]
-            for feature in features
-        }
-        return EmbeddedColumns(columns, runs=self.runs)
-
-    def flat(self) -> tf.Tensor:
-        """All columns side by side: [batch, width]; they are `[batch, dim]` each."""
-        return tf.concat([part for _, part in self.parts()], axis=1)
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
@@ -172,7 +116,7 @@ class FusedEmbedding(keras.layers.Layer):
 
     def call(
         self, inputs: Mapping[str, tf.Tensor], names: Sequence[str] | None = None
-    ) -> dict[str, tf.Tensor]:
+    ) -> EmbeddedColumns:
         """See the class; `names` are the features to embed, all of them by default."""
         embedded = EmbeddedColumns()
         if names is None:
@@ -187,9 +131,9 @@ class FusedEmbedding(keras.layers.Layer):
                     embedded[cut[0].name] = part
                     continue
                 # A graph keeps of both what is used.
-                names = tuple(feature.name for feature in cut)
-                embedded.runs[names] = tf.reshape(part, [-1, len(cut) * dim])
-                embedded.update(zip(names, tf.unstack(part, axis=1), strict=True))
+                run = tuple(feature.name for feature in cut)
+                embedded.runs[run] = tf.reshape(part, [-1, len(cut) * dim])
+                embedded.update(zip(run, tf.unstack(part, axis=1), strict=True))
         return embedded
 
     def _cuts_of(
@@ -253,7 +197,7 @@ def read_rows(table: tf.Variable | tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
 
     Args:
       table: [rows, ...], any dtype, or a variable that a strategy has cut.
-      rows: int64 [batch, ...]; all but the batch is known when a graph is made.
+      rows: int64, of any shape.
 
     Returns:
       The shape of `rows`, and then that of a row.
@@ -261,12 +205,14 @@ def read_rows(table: tf.Variable | tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     Raises:
       tf.errors.InvalidArgumentError: there is no such row; on a GPU such rows are zeros.
     """
-    if hasattr(table, "variables"):
+    if has_rivals():  # parameter servers may be asked for rows by this alone
         return tf.nn.embedding_lookup(table, rows)
     read = tf.gather_nd(table, tf.reshape(rows, [-1, 1]))
     if rows.shape.rank == 1:
         return read
-    return tf.reshape(read, [-1, *rows.shape[1:], *table.shape[1:]])
+    if rows.shape.rank and rows.shape[1:].is_fully_defined():
+        return tf.reshape(read, [-1, *rows.shape[1:], *table.shape[1:]])
+    return tf.reshape(read, tf.concat([tf.shape(rows), table.shape[1:]], axis=0))
 
 
 def embeddings_of(layer: keras.layers.Layer) -> list[FusedEmbedding]:
@@ -289,21 +235,6 @@ def keras_inputs(features: Sequence[ModelFeature]) -> dict[str, tf.Tensor]:
         )
         for feature in features
     }
-
-
-def mean_pool(vectors: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
-    """Mean over the elements of a list that are not padding.
-
-    Args:
-      vectors: float [batch, length, dim].
-      ids: int [batch, length], 0 for padding.
-
-    Returns:
-      float [batch, dim]; zeros for an empty list.
-    """
-    mask = tf.cast(ids > 0, vectors.dtype)
-    total = tf.matmul(mask[:, tf.newaxis], vectors)[:, 0]  # without a copy of all vectors
-    return tf.math.divide_no_nan(total, tf.reduce_sum(mask, axis=1, keepdims=True))
 
 
 def as_features(

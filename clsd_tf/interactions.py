@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.embeddings import EmbeddedColumns, as_features
+from clsd_tf.columns import EmbeddedColumns
+from clsd_tf.embeddings import as_features
 from clsd_tf.features import ModelFeature
 
 

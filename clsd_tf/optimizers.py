@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.compat import use_keras_2
+from clsd_tf.distributed import has_rivals
 from clsd_tf.embeddings import read_rows
 
 use_keras_2()
@@ -62,7 +63,7 @@ class SparseAdagrad(_SumsRows, keras.optimizers.Adagrad):
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """Updates `variable`; the base class has summed repeated rows of a sparse gradient."""
-        if not isinstance(gradient, tf.IndexedSlices) or _has_rivals():
+        if not isinstance(gradient, tf.IndexedSlices) or has_rivals():
             super().update_step(gradient, variable)
             return
         accumulator = self._accumulators[self._index_dict[self._var_key(variable)]]
@@ -144,7 +145,7 @@ class RowwiseAdagrad(_SumsRows):
         if isinstance(gradient, tf.IndexedSlices):
             values, rows = gradient.values, gradient.indices
             squares = _mean_square(values, rank)
-            if _has_rivals():
+            if has_rivals():
                 accumulator.scatter_add(tf.IndexedSlices(squares, rows))
                 step = self._step(values, read_rows(accumulator, rows), rank)
                 variable.scatter_sub(tf.IndexedSlices(step, rows))
@@ -256,15 +257,6 @@ def _tables(layers: Sequence[keras.layers.Layer]) -> list[tf.Variable]:
         for layer in layers
         for module in (layer, *layer.submodules)
         for variable in _embedding_variables(module)
-    )
-
-
-def _has_rivals() -> bool:
-    """Whether other workers may change a row between the time it is read and it is written."""
-    return isinstance(
-        tf.distribute.get_strategy(),
-        tf.distribute.ParameterServerStrategy
-        | tf.compat.v1.distribute.experimental.ParameterServerStrategy,
     )
 
 

@@ -8,9 +8,10 @@ import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.batches import Features, groups_of, logits_of, unpack_batch
+from clsd_tf.columns import mean_pool
 from clsd_tf.compat import use_keras_2
 from clsd_tf.confidence import combine
-from clsd_tf.embeddings import FusedEmbedding, as_features, mean_pool
+from clsd_tf.embeddings import FusedEmbedding, as_features
 from clsd_tf.features import ModelFeature
 from clsd_tf.model import ClickConfidenceModel
 from clsd_tf.optimizers import default_optimizer

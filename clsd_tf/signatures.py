@@ -51,7 +51,7 @@ def build_signatures(backbone: keras.layers.Layer, encoder: Encoder) -> dict[str
     def predict_encoded(**features: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"outputs": tf.sigmoid(logits_of(backbone, features))}
 
-    # Traced once and called by all others: one backbone in the graph, not one for each signature.
+    # Traced once and called by all others but `predict_candidates`, which has a graph of its own.
     encoded = {feature.name: _encoded_spec(feature) for feature in encoder.model_features}
     score = tf.function(predict_encoded).get_concrete_function(**encoded)
 
@@ -86,7 +86,7 @@ def build_signatures(backbone: keras.layers.Layer, encoder: Encoder) -> dict[str
         if isinstance(backbone, Backbone):
             click = tf.sigmoid(backbone.candidate_logits(features))
         else:
-            click = score(**features)["outputs"]
+            click = score(**features.repeated())["outputs"]
         return {"outputs": tf.reshape(click, [batch, count])}
 
     dense: dict[str, tf.TensorSpec] = {}

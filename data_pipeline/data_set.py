@@ -131,7 +131,7 @@ def write_data_set(
       spec: of the log.
       directory: an existing one.
       options: how.
-      threads: that encode rows; None: see `write_split`.
+      threads: that encode rows; None: `default_threads` of them.
 
     Raises:
       SplitError: there is nothing to train on.

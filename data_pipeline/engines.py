@@ -6,6 +6,7 @@ where it stands; Spark, where it is wanted, is handed the good rows as Parquet a
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import pathlib
@@ -22,7 +23,7 @@ from ibis.backends.duckdb import Backend
 # Two tables of the rows, columns of side tables, a history of 50, and what sorting takes: 7 times
 # the text of the log of the benchmark, and by sizes of columns some 25 times that of a narrow one.
 _MEMORY_OF_TEXT = 32
-# Twice what DuckDB asks for at the least.
+# DuckDB asks for 125 MB at the least.
 _THREAD_BYTES = 250_000_000
 
 
@@ -76,17 +77,19 @@ def open_engine(
 def leave_room(engine: BaseBackend, num_bytes: int) -> None:
     """Lets DuckDB do with so much less memory from now on, for what other code is to hold.
 
-    Only where its tables lie on disk, and where enough remains for each of its threads. What does
-    not fit then is sorted by way of the disk, which takes no longer.
+    Only where its tables lie on disk, and as far as enough remains for each of its threads.
     """
     if is_spark(engine):
         return
     place = "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
     (path,) = engine.raw_sql(place).fetchone()
     (threads,) = engine.raw_sql("SELECT current_setting('threads')").fetchone()
-    left = _memory_limit(engine) - num_bytes
-    if path is not None and threads * _THREAD_BYTES <= left < math.inf:
-        engine.raw_sql(f"SET memory_limit = '{left:.0f}B'")
+    limit = _memory_limit(engine)
+    left = max(limit - num_bytes, threads * _THREAD_BYTES)
+    if path is not None and left < limit:
+        # It may hold more than that and not be able to let it go.
+        with contextlib.suppress(duckdb.OutOfMemoryException):
+            engine.raw_sql(f"SET memory_limit = '{left:.0f}B'")
 
 
 def _memory_limit(engine: Backend) -> float:

@@ -74,8 +74,8 @@ class RowReader:
                 return table
             rows = tf.shape(tf.nest.flatten(table)[0])[0]
             order = _permutation(rows, tf.random.fold_in(seed, number))
-            # As `tf.gather` does, in two thirds of the time.
             order = order[:, tf.newaxis]
+            # `gather_nd` takes two thirds of the time of `gather`.
             return tf.nest.map_structure(lambda values: tf.gather_nd(values, order), table)
 
         return records.enumerate().map(window, num_parallel_calls=tf.data.AUTOTUNE)

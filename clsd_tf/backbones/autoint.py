@@ -32,6 +32,8 @@ class AutoInt(Backbone):
       units: widths of the dense layers beside the attention. Defaults to (256, 128).
     """
 
+    shares_candidates = True
+
     def __init__(
         self,
         features: Sequence[ModelFeature],

@@ -9,7 +9,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.candidates import CandidateFeatures
-from clsd_tf.embeddings import EmbeddedColumns, FusedEmbedding, as_features
+from clsd_tf.columns import EmbeddedColumns
+from clsd_tf.embeddings import FusedEmbedding, as_features
 from clsd_tf.features import ModelFeature
 from clsd_tf.linear import SumsFirst
 
@@ -26,9 +27,15 @@ class Backbone(keras.Model, abc.ABC):
         they are, such as a linear term; see `SumsFirst`. Defaults to 0.
       embed: whether there are embeddings. Defaults to True; without, `represent` is given none.
 
+    A subclass may set `shares_candidates = True` beside its `represent`, which then may be given
+    `CandidateColumns` as `embedded`: it applies Dense layers to all columns by `through`, and
+    leaves the columns and `inputs` that it passes on as they were given, but by `replaced`.
+
     Input: a mapping name -> `[batch]` or `[batch, length]` with at least these features.
     Output: float32 logits [batch]; sigmoid(logit) is the predicted probability of a click.
     """
+
+    shares_candidates = False
 
     def __init__(
         self, features: Sequence[ModelFeature], num_sums: int = 0, embed: bool = True, **kwargs
@@ -60,13 +67,26 @@ class Backbone(keras.Model, abc.ABC):
         vector = self.represent(*self.embed(inputs))
         return tf.squeeze(self.head(vector), axis=-1)
 
-    def candidate_logits(self, features: CandidateFeatures) -> tf.Tensor:
-        """Logits of candidates, float32 [requests * candidates], as of their features one by one.
+    @property
+    def shares(self) -> bool:
+        """Whether the class that defines `represent`, or `call`, sets `shares_candidates`."""
+        defining = (c for c in type(self).__mro__ if {"represent", "call"} & vars(c).keys())
+        return vars(next(defining)).get("shares_candidates", False)
 
-        What the candidates of a request share is read and averaged once, and so are the products
-        of layers that a subclass applies by `through`.
+    def candidate_logits(self, features: CandidateFeatures) -> tf.Tensor:
+        """Logits of candidates, float32 [requests * candidates]: those of the rows one by one.
+
+        Embeddings of what the candidates of a request share are read and averaged once, and so are
+        their products with layers that a subclass applies by `through`. The backbone is built.
+        Without `shares_candidates` it is given rows, as in training.
         """
-        return self.call(features)  # Keras' own call would make a plain dict of them
+        if not self.shares or self.embedding is None:
+            return self(features.repeated(), training=False)
+        features = features.only([f.name for f in self.features], self.compute_dtype)
+        embedded = features.embedded(self.embedding)
+        inputs = features.repeated()
+        vector = self.represent({f.name: inputs[f.name] for f in self.features}, embedded)
+        return tf.squeeze(self.head(vector), axis=-1)
 
     def embed(
         self, inputs: Mapping[str, tf.Tensor]
@@ -79,12 +99,7 @@ class Backbone(keras.Model, abc.ABC):
                 f"Expected also: {', '.join(missing)}. A value that is not known is 0 for an id "
                 "and for the elements of a list; the feature itself has to be there."
             )
-        names = [feature.name for feature in self.features]
-        if isinstance(inputs, CandidateFeatures):
-            features = inputs.only(names)
-            embedded = {} if self.embedding is None else features.embedded(self.embedding)
-            return dict(features), embedded
-        inputs = {name: inputs[name] for name in names}
+        inputs = {feature.name: inputs[feature.name] for feature in self.features}
         return inputs, {} if self.embedding is None else self.embedding(inputs)
 
     def pool(

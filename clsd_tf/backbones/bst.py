@@ -10,8 +10,8 @@ import tf_keras as keras
 
 from clsd_tf.backbones import register_backbone
 from clsd_tf.backbones.base import Backbone, dense_stack, item_and_histories
-from clsd_tf.candidates import through
-from clsd_tf.embeddings import EmbeddedColumns, as_features, mean_pool
+from clsd_tf.columns import EmbeddedColumns, mean_pool
+from clsd_tf.embeddings import as_features
 from clsd_tf.features import ModelFeature
 
 
@@ -93,8 +93,7 @@ class BST(Backbone):
         read = {
             name: block((item, embedded[name]), inputs[name]) for name, block in self.blocks.items()
         }
-        vectors = self.pool(inputs, embedded.replaced(read))
-        return through(self.hidden, self.columns(inputs, vectors))
+        return self.hidden(self.flatten(inputs, self.pool(inputs, embedded.replaced(read))))
 
     def get_config(self) -> dict[str, object]:
         """See `keras.Model`."""

@@ -10,8 +10,8 @@ import tf_keras as keras
 from clsd_tf.backbones import register_backbone
 from clsd_tf.backbones.base import Backbone, dense_stack
 from clsd_tf.candidates import CandidateColumns, through
+from clsd_tf.columns import EmbeddedColumns
 from clsd_tf.compat import use_keras_2
-from clsd_tf.embeddings import EmbeddedColumns
 from clsd_tf.features import ModelFeature
 
 use_keras_2()
@@ -29,6 +29,8 @@ class DCNv2(Backbone):
       projection_dim: rank of the cross layers' kernels. Defaults to None, full rank.
       units: widths of the dense layers. Defaults to (256, 128).
     """
+
+    shares_candidates = True
 
     def __init__(
         self,
@@ -83,8 +85,8 @@ def _cross_first(
     """`layer(flat, flat)`, with what candidates share computed once."""
     if not (isinstance(columns, CandidateColumns) and columns.once):
         return layer(flat, flat)
-    *matrices, bias = (tf.cast(weight, flat.dtype) for weight in layer.weights)
+    *matrices, bias = (tf.convert_to_tensor(weight) for weight in layer.weights)
     product = columns.times(matrices[0])
     for matrix in matrices[1:]:  # of a projection
         product @= matrix
-    return flat * (product + bias) + flat
+    return flat * tf.cast(product + bias, flat.dtype) + flat

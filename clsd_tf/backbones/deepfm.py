@@ -29,6 +29,8 @@ class DeepFM(Backbone):
       units: widths of the dense layers. Defaults to (256, 128).
     """
 
+    shares_candidates = True
+
     def __init__(
         self,
         features: Sequence[ModelFeature],

@@ -10,7 +10,7 @@ import tf_keras as keras
 from clsd_tf.backbones import register_backbone
 from clsd_tf.backbones.base import Backbone, dense_stack, item_and_histories
 from clsd_tf.candidates import through
-from clsd_tf.embeddings import EmbeddedColumns
+from clsd_tf.columns import EmbeddedColumns
 from clsd_tf.features import ModelFeature
 from clsd_tf.interactions import PairScorer
 
@@ -30,6 +30,8 @@ class DIN(Backbone):
       units: widths of the hidden layers. Defaults to (256, 128).
       attention_units: widths of the layers that score a pair of items. Defaults to (36,).
     """
+
+    shares_candidates = True
 
     def __init__(
         self,

@@ -33,6 +33,8 @@ class DLRM(Backbone):
       units: widths of the layers over the dot products. Defaults to (256, 128).
     """
 
+    shares_candidates = True
+
     def __init__(
         self,
         features: Sequence[ModelFeature],

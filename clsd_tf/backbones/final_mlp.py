@@ -36,6 +36,8 @@ class FinalMLP(Backbone):
       num_heads: of the bilinear form; has to divide the last width of both streams. Defaults to 2.
     """
 
+    shares_candidates = True
+
     def __init__(
         self,
         features: Sequence[ModelFeature],

@@ -23,6 +23,8 @@ class MLP(Backbone):
       units: widths of the hidden layers. Defaults to (256, 128).
     """
 
+    shares_candidates = True
+
     def __init__(
         self,
         features: Sequence[ModelFeature],

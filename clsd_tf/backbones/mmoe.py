@@ -41,6 +41,8 @@ class MMoE(Backbone):
       task_weight: of the loss of each further label beside that of the click. Defaults to 0.2.
     """
 
+    shares_candidates = True
+
     def __init__(
         self,
         features: Sequence[ModelFeature],

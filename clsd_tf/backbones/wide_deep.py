@@ -62,6 +62,8 @@ class WideDeep(Backbone):
       num_cross_buckets: most weights for one cross. Above it pairs share weights by a hash.
     """
 
+    shares_candidates = True
+
     def __init__(
         self,
         features: Sequence[ModelFeature],

@@ -140,9 +140,9 @@ class TestContract:
         keras.mixed_precision.set_global_policy(policy)
         try:
             backbone = trained.again()
-            backbone(dict(features))
+            backbone(features.repeated())
             backbone.set_weights(trained.backbone.get_weights())
-            expected = backbone(dict(features))
+            expected = backbone(features.repeated())
             logits = backbone.candidate_logits(features)
         finally:
             keras.mixed_precision.set_global_policy("float32")

@@ -8,7 +8,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.backbones import get_backbone
-from clsd_tf.embeddings import FusedEmbedding, keras_inputs, mean_pool, read_rows
+from clsd_tf.columns import mean_pool
+from clsd_tf.embeddings import FusedEmbedding, keras_inputs, read_rows
 from clsd_tf.features import ModelFeature
 from clsd_tf.interactions import FieldVectors
 
@@ -63,6 +64,14 @@ def test_rows_of_any_shape_are_read_from_tables_of_any_rank():
             for table in (tf.Variable(values), tf.constant(values)):
                 read = read_rows(table, tf.constant(rows, tf.int64))
                 np.testing.assert_array_equal(read, values[rows])
+
+
+def test_lists_may_be_of_a_length_that_a_graph_does_not_know():
+    layer = FusedEmbedding(FEATURES)
+    layer(INPUTS)
+    specs = {n: tf.TensorSpec([None] * v.shape.rank, v.dtype) for n, v in INPUTS.items()}
+    embedded = tf.function(layer).get_concrete_function(specs)(INPUTS)
+    np.testing.assert_array_equal(embedded["history"], layer(INPUTS)["history"])
 
 
 def test_a_row_that_a_table_has_not_is_an_error():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import duckdb
 import pytest
 
 from data_pipeline.engines import leave_room, open_engine
@@ -33,6 +34,23 @@ def test_an_engine_on_disk_does_with_less(opened):
 
 def test_each_of_its_threads_keeps_enough(opened):
     engine = opened(threads=3, memory_limit="1000MB")
+    leave_room(engine, 400_000_000)
+    assert limit_of(engine) == pytest.approx(750e6, rel=0.01)
+    small = opened(threads=5, memory_limit="1000MB")
+    leave_room(small, 400_000_000)
+    assert limit_of(small) == pytest.approx(1000e6, rel=0.01)
+
+
+def test_what_it_cannot_let_go_it_keeps(opened, monkeypatch):
+    engine = opened(threads=1, memory_limit="1000MB")
+    ask = engine.raw_sql
+
+    def refuse(statement: str):
+        if statement.startswith("SET memory_limit"):
+            raise duckdb.OutOfMemoryException("Failed to change memory limit")
+        return ask(statement)
+
+    monkeypatch.setattr(engine, "raw_sql", refuse)
     leave_room(engine, 400_000_000)
     assert limit_of(engine) == pytest.approx(1000e6, rel=0.01)
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from clsd_tf.encoding import Encoder
-from data_pipeline import preparation
+from data_pipeline import data_set, preparation
 from data_pipeline.data_set import WriteOptions
 from data_pipeline.integrity import verify
 from data_pipeline.manifest import Manifest
@@ -24,6 +24,7 @@ from data_pipeline.noise_base import NoiseError
 from data_pipeline.noise_kinds import parse_noise
 from data_pipeline.preparation import ReadOptions, prepare
 from data_pipeline.reader import make_dataset
+from data_pipeline.shards import WRITER_BYTES
 from data_pipeline.splits import SPLITS, SplitError
 
 SPEC = """
@@ -319,6 +320,13 @@ class TestNoise:
 
 
 @pytest.mark.slow
+def test_rows_that_are_encoded_get_memory_of_the_engine(logs, monkeypatch):
+    asked = []
+    monkeypatch.setattr(data_set, "leave_room", lambda engine, size: asked.append(size))
+    logs.prepare(random_log(50, seed=0), read=ReadOptions(threads=3))
+    assert asked == [3 * WRITER_BYTES]
+
+
 def test_threads_change_no_byte(logs, tmp_path):
     """Enough rows for an engine to divide them among threads."""
     rng = np.random.default_rng(0)
