@@ -159,7 +159,7 @@ class TestRowwiseAdagrad:
     def test_rows_that_others_may_change_are_added_to_with_the_same_result(self, monkeypatch):
         results = []
         for rivals in (False, True):
-            monkeypatch.setattr("clsd_tf.optimizers._has_rivals", lambda rivals=rivals: rivals)
+            monkeypatch.setattr("clsd_tf.optimizers.has_rivals", lambda rivals=rivals: rivals)
             variable = tf.Variable(tf.ones([6, 4]))
             optimizer = RowwiseAdagrad()
             apply_sparse(optimizer, variable, sparse_steps(5, 6))
