@@ -16,7 +16,7 @@ from clsd_tf.features import ModelFeature
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
 class FusedEmbedding(keras.layers.Layer):
-    """Embeds the categorical features of a click log with one gather per distinct dimension.
+    """Embeds the categorical features of a click log from one table per distinct dimension.
 
     The ids of each column are shifted to rows of their own in a common table; columns that share a
     vocabulary share its rows. One large table costs one collective a step where many small ones
@@ -124,16 +124,15 @@ class FusedEmbedding(keras.layers.Layer):
         else:
             of_dims = self._cuts_of([f for f in self.features if f.name in names])
         for dim, cuts in of_dims:
-            vectors = self.lookup(dim, self._rows_of(cuts, inputs))
-            parts = tf.split(vectors, [_width(cut) for cut in cuts], axis=1)
-            for cut, part in zip(cuts, parts, strict=True):
+            for cut in cuts:  # to read all at once and cut it then is a copy of all
+                vectors = self.lookup(dim, self._rows_of([cut], inputs))
                 if cut[0].is_list:
-                    embedded[cut[0].name] = part
+                    embedded[cut[0].name] = vectors
                     continue
                 # A graph keeps of both what is used.
                 run = tuple(feature.name for feature in cut)
-                embedded.runs[run] = tf.reshape(part, [-1, len(cut) * dim])
-                embedded.update(zip(run, tf.unstack(part, axis=1), strict=True))
+                embedded.runs[run] = tf.reshape(vectors, [-1, len(cut) * dim])
+                embedded.update(zip(run, tf.unstack(vectors, axis=1), strict=True))
         return embedded
 
     def _cuts_of(
@@ -218,11 +217,6 @@ def read_rows(table: tf.Variable | tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
 def embeddings_of(layer: keras.layers.Layer) -> list[FusedEmbedding]:
     """The fused embeddings in a layer, itself included."""
     return [part for part in (layer, *layer.submodules) if isinstance(part, FusedEmbedding)]
-
-
-def _width(columns: Sequence[ModelFeature]) -> int:
-    """Ids of some columns together."""
-    return sum(feature.length or 1 for feature in columns)
 
 
 def keras_inputs(features: Sequence[ModelFeature]) -> dict[str, tf.Tensor]:

@@ -12,6 +12,8 @@ import pytest
 import tensorflow as tf
 
 from clsd_tf.backbones import get_backbone
+from clsd_tf.candidates import CandidateFeatures
+from clsd_tf.entities import candidate_columns
 from clsd_tf.export import METADATA, export_model
 from clsd_tf.model import ClickConfidenceModel
 from tests.shop import REQUESTS, example, features_of, op_histogram, serialized, variable_bytes
@@ -72,10 +74,23 @@ class TestNothingExtra:
         sizes = [(p / "saved_model.pb").stat().st_size for p in (shop_export, plain_export)]
         assert abs(sizes[0] - sizes[1]) < 0.01 * sizes[0]
 
-    def test_the_backbone_stands_in_it_twice(self, shop_export, shop_model):
-        """Once for `predict_candidates`, which reads tables for the user and for the items."""
-        tables = len(shop_model.backbone.embedding.embedding_variables)
-        assert op_histogram(shop_export)["ResourceGatherNd"] == 3 * tables
+    def test_the_backbone_stands_in_it_twice(self, shop_export, shop_model, shop_encoder):
+        """Once for rows and once for candidates, whatever the number of signatures."""
+        backbone, features = shop_model.backbone, features_of(shop_encoder, REQUESTS)
+        items = {column.name for column in candidate_columns(shop_encoder.spec)}
+
+        def score_candidates(rows):
+            once = {name: rows[name][:1] for name in rows if name not in items}
+            own = {name: rows[name] for name in items}
+            count = tf.size(rows[shop_encoder.spec.item.name])
+            return backbone.candidate_logits(CandidateFeatures(once, own, tf.constant(1), count))
+
+        def reads(score) -> int:
+            graph = tf.function(score).get_concrete_function(features).graph
+            return sum(op.type == "ResourceGatherNd" for op in graph.get_operations())
+
+        expected = reads(lambda rows: backbone(rows)) + reads(score_candidates)
+        assert op_histogram(shop_export)["ResourceGatherNd"] == expected > 0
 
     def test_without_being_asked_for_there_is_no_confidence(self, shop_served):
         assert "confidence" not in shop_served
