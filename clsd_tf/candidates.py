@@ -145,7 +145,7 @@ class CandidateColumns(EmbeddedColumns):
             if is_shared:
                 once += [self.once[name] for name in names]
             else:
-                # Zeros, so that the kernel is taken as it is.
+                # Cheaper than a copy of the kernel without these rows.
                 once.append(tf.zeros([self.features.requests, width], self[names[0]].dtype))
                 own += [self[name] for name in names]
                 rows.append(kernel[start : start + width])

@@ -12,8 +12,8 @@ from clsd_tf.features import ModelFeature
 class EmbeddedColumns(dict[str, tf.Tensor]):
     """Column -> vectors, and what of them lies side by side already.
 
-    Vectors of a batch come out of one gather. To cut them by column and put them together again
-    costs a tenth of a training step, and mends nothing.
+    Vectors of neighbouring scalars come out of one gather. To cut them by column and put them
+    together again costs a tenth of a training step, and gains nothing.
 
     Attributes:
       runs: names of consecutive columns of scalars -> float32 [batch, their dimensions together].

@@ -204,7 +204,8 @@ def read_rows(table: tf.Variable | tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     Raises:
       tf.errors.InvalidArgumentError: there is no such row; on a GPU such rows are zeros.
     """
-    if has_rivals():  # parameter servers may be asked for rows by this alone
+    # Of what lies on parameter servers, `gather_nd` would fetch the whole table.
+    if has_rivals() or hasattr(table, "variables"):
         return tf.nn.embedding_lookup(table, rows)
     read = tf.gather_nd(table, tf.reshape(rows, [-1, 1]))
     if rows.shape.rank == 1:

@@ -51,7 +51,7 @@ def build_signatures(backbone: keras.layers.Layer, encoder: Encoder) -> dict[str
     def predict_encoded(**features: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"outputs": tf.sigmoid(logits_of(backbone, features))}
 
-    # Traced once and called by all others but `predict_candidates`, which has a graph of its own.
+    # Traced once and called by all others, but by `predict_candidates` where candidates can share.
     encoded = {feature.name: _encoded_spec(feature) for feature in encoder.model_features}
     score = tf.function(predict_encoded).get_concrete_function(**encoded)
 
@@ -83,7 +83,7 @@ def build_signatures(backbone: keras.layers.Layer, encoder: Encoder) -> dict[str
                 # A user's column of another length than the items' is an error, not a user more.
                 once[column.name] = tf.reshape(values, [batch, *values.shape[1:]])
         features = CandidateFeatures(once, own, batch, count)
-        if isinstance(backbone, Backbone):
+        if isinstance(backbone, Backbone) and backbone.can_share:
             click = tf.sigmoid(backbone.candidate_logits(features))
         else:
             click = score(**features.repeated())["outputs"]

@@ -23,7 +23,7 @@ from ibis.backends.duckdb import Backend
 # Two tables of the rows, columns of side tables, a history of 50, and what sorting takes: 7 times
 # the text of the log of the benchmark, and by sizes of columns some 25 times that of a narrow one.
 _MEMORY_OF_TEXT = 32
-# DuckDB asks for 125 MB at the least.
+# DuckDB asks for 125 MB a thread at the least; sorting rows of long histories takes more.
 _THREAD_BYTES = 250_000_000
 
 
@@ -92,7 +92,7 @@ def leave_room(engine: BaseBackend, num_bytes: int) -> None:
             engine.raw_sql(f"SET memory_limit = '{left:.0f}B'")
 
 
-def _memory_limit(engine: Backend) -> float:
+def _memory_limit(engine: BaseBackend) -> float:
     """In bytes; infinite beyond what DuckDB can read again."""
     limit = "SELECT TRY(parse_formatted_bytes(current_setting('memory_limit')))"
     (memory,) = engine.raw_sql(limit).fetchone()

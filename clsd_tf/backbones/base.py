@@ -28,8 +28,8 @@ class Backbone(keras.Model, abc.ABC):
       embed: whether there are embeddings. Defaults to True; without, `represent` is given none.
 
     A subclass may set `shares_candidates = True` beside its `represent`, which then may be given
-    `CandidateColumns` as `embedded`: it applies Dense layers to all columns by `through`, and
-    leaves the columns and `inputs` that it passes on as they were given, but by `replaced`.
+    `CandidateColumns` as `embedded`. It applies a `dense_stack` to all columns by `through`, passes
+    `inputs` on as they are, changes columns by `replaced` alone, and has its weights in layers.
 
     Input: a mapping name -> `[batch]` or `[batch, length]` with at least these features.
     Output: float32 logits [batch]; sigmoid(logit) is the predicted probability of a click.
@@ -68,10 +68,11 @@ class Backbone(keras.Model, abc.ABC):
         return tf.squeeze(self.head(vector), axis=-1)
 
     @property
-    def shares(self) -> bool:
-        """Whether the class that defines `represent`, or `call`, sets `shares_candidates`."""
-        defining = (c for c in type(self).__mro__ if {"represent", "call"} & vars(c).keys())
-        return vars(next(defining)).get("shares_candidates", False)
+    def can_share(self) -> bool:
+        """Whether the last class that says how columns are used sets `shares_candidates`."""
+        ways = {"call", "embed", "represent", "pool", "columns", "flatten"}
+        last = next(kind for kind in type(self).__mro__ if ways & vars(kind).keys())
+        return self.embedding is not None and vars(last).get("shares_candidates", False)
 
     def candidate_logits(self, features: CandidateFeatures) -> tf.Tensor:
         """Logits of candidates, float32 [requests * candidates]: those of the rows one by one.
@@ -80,7 +81,7 @@ class Backbone(keras.Model, abc.ABC):
         their products with layers that a subclass applies by `through`. The backbone is built.
         Without `shares_candidates` it is given rows, as in training.
         """
-        if not self.shares or self.embedding is None:
+        if not self.can_share:
             return self(features.repeated(), training=False)
         features = features.only([f.name for f in self.features], self.compute_dtype)
         embedded = features.embedded(self.embedding)

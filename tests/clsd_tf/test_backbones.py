@@ -146,9 +146,9 @@ class TestContract:
             logits = backbone.candidate_logits(features)
         finally:
             keras.mixed_precision.set_global_policy("float32")
-        assert logits.dtype == tf.float32 and np.ptp(logits) > 0.1
-        atol = 1e-5 if policy == "float32" else 0.1
-        np.testing.assert_allclose(logits, expected, atol=atol)
+        assert logits.dtype == tf.float32
+        near = 1e-5 if policy == "float32" else 0.05
+        np.testing.assert_allclose(logits, expected, atol=near * np.ptp(expected))
 
     def test_reads_no_group_and_no_user_fingerprint(self, trained):
         rows = trained.rows(50)

@@ -116,7 +116,9 @@ class Changing(Backbone):
 
     def __init__(self, features, **kwargs):
         super().__init__(features, **kwargs)
-        self.scale = self.add_weight(name="scale", shape=(), initializer="ones")
+        self.scale = self.add_weight(
+            name="scale", shape=(), initializer=keras.initializers.Constant(2.0)
+        )
 
     def represent(self, inputs, embedded):
         embedded["user"] = embedded["user"] * self.scale
@@ -139,6 +141,13 @@ class Nested(Backbone):
         raise NotImplementedError
 
 
+class Embedding(MLP):
+    """A subclass of one that shares, which changes what is embedded."""
+
+    def embed(self, inputs):
+        return super().embed({**inputs, "user": (inputs["user"] + 1) % 9})
+
+
 class OfMlp(MLP):
     """A subclass of one that shares, with a `represent` that does not."""
 
@@ -148,7 +157,7 @@ class OfMlp(MLP):
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("kind", [Changing, Nested, OfMlp])
+@pytest.mark.parametrize("kind", [Changing, Nested, Embedding, OfMlp])
 def test_a_backbone_that_does_not_say_so_is_given_rows(kind, policy):
     keras.mixed_precision.set_global_policy(policy)
     try:

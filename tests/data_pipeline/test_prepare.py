@@ -319,7 +319,6 @@ class TestNoise:
             logs.prepare(GOLDEN, write=WriteOptions(noise_rates=(0.1, 0.2, 0.3)))
 
 
-@pytest.mark.slow
 def test_rows_that_are_encoded_get_memory_of_the_engine(logs, monkeypatch):
     asked = []
     monkeypatch.setattr(data_set, "leave_room", lambda engine, size: asked.append(size))
@@ -327,6 +326,7 @@ def test_rows_that_are_encoded_get_memory_of_the_engine(logs, monkeypatch):
     assert asked == [3 * WRITER_BYTES]
 
 
+@pytest.mark.slow
 def test_threads_change_no_byte(logs, tmp_path):
     """Enough rows for an engine to divide them among threads."""
     rng = np.random.default_rng(0)
