@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
 
 
 def all_reduce_sum(value: tf.Tensor) -> tf.Tensor:
@@ -35,6 +36,11 @@ def has_rivals() -> bool:
         tf.distribute.ParameterServerStrategy
         | tf.compat.v1.distribute.experimental.ParameterServerStrategy,
     )
+
+
+def in_xla() -> bool:
+    """Whether what is traced now is compiled by XLA, as on a TPU: it lacks some operations."""
+    return bool(control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
 
 
 def is_in_charge(strategy: tf.distribute.Strategy) -> bool:

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.columns import EmbeddedColumns
-from clsd_tf.distributed import has_rivals
+from clsd_tf.distributed import has_rivals, in_xla
 from clsd_tf.features import ModelFeature
 
 
@@ -204,8 +204,8 @@ def read_rows(table: tf.Variable | tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     Raises:
       tf.errors.InvalidArgumentError: there is no such row; on a GPU such rows are zeros.
     """
-    # Of what lies on parameter servers, `gather_nd` would fetch the whole table.
-    if has_rivals() or hasattr(table, "variables"):
+    # Of what lies on parameter servers, `gather_nd` would fetch the whole table; XLA has none.
+    if has_rivals() or hasattr(table, "variables") or in_xla():
         return tf.nn.embedding_lookup(table, rows)
     read = tf.gather_nd(table, tf.reshape(rows, [-1, 1]))
     if rows.shape.rank == 1:

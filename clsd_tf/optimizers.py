@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.compat import use_keras_2
-from clsd_tf.distributed import has_rivals
+from clsd_tf.distributed import has_rivals, in_xla
 from clsd_tf.embeddings import read_rows
 
 use_keras_2()
@@ -44,8 +44,8 @@ class _SumsRows(keras.optimizers.Optimizer):
     def _deduplicate_sparse_grad(
         self, grads: Sequence[tf.Tensor | tf.IndexedSlices | None]
     ) -> list[tf.Tensor | tf.IndexedSlices | None]:
-        # On a GPU the product is not deterministic, and was not measured.
-        if tf.config.list_logical_devices("GPU"):
+        # XLA has no such product, and on a GPU it is not deterministic.
+        if in_xla() or tf.config.list_logical_devices("GPU"):
             return super()._deduplicate_sparse_grad(grads)
         summed = []
         for gradient in grads:

@@ -7,7 +7,9 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from clsd_tf.backbones import get_backbone
 from clsd_tf.embeddings import read_rows
+from clsd_tf.model import ClickConfidenceModel
 from clsd_tf.optimizers import (
     RowwiseAdagrad,
     SparseAdagrad,
@@ -51,6 +53,18 @@ def sparse_steps(num_steps: int, num_rows: int, row_shape: tuple[int, ...] = (4,
 def apply_sparse(optimizer, variable, steps):
     for indices, values in steps:
         optimizer.apply_gradients([(tf.IndexedSlices(values, indices, variable.shape), variable)])
+
+
+@pytest.mark.parametrize("optimizer", [None, SparseAdagrad])
+def test_a_step_that_xla_compiles_is_the_same(clicks, optimizer):
+    losses = []
+    for by_xla in (False, True):
+        keras.utils.set_random_seed(0)
+        model = ClickConfidenceModel(get_backbone("mlp", clicks.inputs, units=[8]))
+        model.compile(optimizer and optimizer(0.1), jit_compile=by_xla)
+        rows = tf.data.Dataset.from_tensors((clicks.features, clicks.labels)).repeat(3)
+        losses.append(model.fit(rows, verbose=0).history["loss"][0])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
 class TestSumOfRepeatedRows:
