@@ -167,16 +167,20 @@ class CandidateColumns(EmbeddedColumns):
 def through(layers: keras.Sequential, columns: EmbeddedColumns) -> tf.Tensor:
     """`layers(columns.flat())`, with what candidates share computed once.
 
+    Where the first layer is another one than a Dense, nothing is shared.
+
     Args:
-      layers: Dense layers, such as `dense_stack` makes; built, where there are candidates.
+      layers: such as `dense_stack` makes; built, where there are candidates.
       columns: float [batch, dim] each.
 
     Returns:
       float [batch, units of the last layer].
     """
-    if not (isinstance(columns, CandidateColumns) and columns.once and layers.layers):
+    first, *others = layers.layers or [None]
+    # A subclass may compute something else.
+    is_dense = type(first) is keras.layers.Dense
+    if not (is_dense and isinstance(columns, CandidateColumns) and columns.once):
         return layers(columns.flat())
-    first, *others = layers.layers
     hidden = columns.times(tf.cast(first.kernel, first.compute_dtype))
     if first.use_bias:
         hidden += tf.cast(first.bias, hidden.dtype)

@@ -12,7 +12,7 @@ The first two have the shapes of the Regress and Classify API of TensorFlow Serv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import TypeAlias
 
 import tensorflow as tf
@@ -72,6 +72,7 @@ def build_signatures(backbone: keras.layers.Layer, encoder: Encoder) -> dict[str
 
     def predict_candidates(**raw: tf.Tensor) -> dict[str, tf.Tensor]:
         batch, count = tf.unstack(tf.shape(raw[spec.item.name])[:2])
+        _check_alike(raw, spec.item.name, candidates)
         once, own = {}, {}
         for column in spec.model_columns:
             names = [column.name, *([mask_name(column)] if column.is_list else [])]
@@ -144,6 +145,22 @@ def _with_lists(
 def _raw_values(raw: Mapping[str, tf.Tensor], column: ColumnSpec) -> tf.Tensor | tf.RaggedTensor:
     values = raw[column.name]
     return tf.ragged.boolean_mask(values, raw[mask_name(column)]) if column.is_list else values
+
+
+def _check_alike(raw: Mapping[str, tf.Tensor], item: str, columns: Set[str]) -> None:
+    """Makes it an error that a column has other requests or candidates than the item has."""
+    others = sorted(columns - {item})
+    if others:
+        sizes = tf.stack([tf.shape(raw[name])[:2] for name in [item, *others]])
+        tf.debugging.Assert(
+            tf.reduce_all(sizes == sizes[:1]),
+            [
+                f"Columns of candidates must be [requests, candidates] alike. Received, for "
+                f"{', '.join([item, *others])}:",
+                sizes,
+            ],
+            summarize=100,
+        )
 
 
 def _merged(values: tf.Tensor) -> tf.Tensor:

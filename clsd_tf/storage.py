@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -104,13 +105,20 @@ def stored_tables(
     }
     for layer in layers:
         by_dim = {t.shape[1]: compact[t.ref()] for t in layer.embedding_variables}
-        layer.lookup = lambda dim, rows, by_dim=by_dim: by_dim[dim](rows)  # type: ignore
+        layer.lookup = functools.partial(_read, by_dim, layer.compute_dtype)  # type: ignore
     try:
         kept = [weight for weight in weights if weight.ref() not in compact]
         yield kept + [variable for table in compact.values() for variable in table.variables]
     finally:
         for layer in layers:
             del layer.lookup  # the method of its class is seen again
+
+
+def _read(
+    tables: Mapping[int, _CompactTable], dtype: tf.DType, dim: int, rows: tf.Tensor
+) -> tf.Tensor:
+    """What `FusedEmbedding.lookup` gives, under mixed precision too."""
+    return tf.cast(tables[dim](rows), dtype)
 
 
 class _CompactTable(tf.Module):

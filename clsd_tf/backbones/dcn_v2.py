@@ -83,7 +83,8 @@ def _cross_first(
     layer: tfrs.layers.dcn.Cross, columns: EmbeddedColumns, flat: tf.Tensor
 ) -> tf.Tensor:
     """`layer(flat, flat)`, with what candidates share computed once."""
-    if not (isinstance(columns, CandidateColumns) and columns.once):
+    is_known = type(layer) is tfrs.layers.dcn.Cross  # a subclass may compute something else
+    if not (is_known and isinstance(columns, CandidateColumns) and columns.once):
         return layer(flat, flat)
     *matrices, bias = (tf.convert_to_tensor(weight) for weight in layer.weights)
     product = columns.times(matrices[0])

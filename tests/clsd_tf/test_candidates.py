@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.backbones import get_backbone
+from clsd_tf.backbones import dcn_v2, get_backbone
 from clsd_tf.backbones.base import Backbone, dense_stack
 from clsd_tf.backbones.mlp import MLP
 from clsd_tf.candidates import CandidateColumns, CandidateFeatures, through
@@ -85,6 +85,34 @@ def test_a_product_is_that_of_the_columns_side_by_side(requests, count, own):
     layers(flat)
     layers.layers[0].bias.assign([0.1, -0.2, 0.3, 0.0, 0.4])
     np.testing.assert_allclose(through(layers, columns), layers(flat), atol=1e-5)
+
+
+class Doubled(keras.layers.Dense):
+    """A Dense that computes something else."""
+
+    def call(self, inputs):
+        return 2.0 * super().call(inputs)
+
+
+@pytest.mark.parametrize(
+    "first", [keras.layers.BatchNormalization(), Doubled(5), keras.layers.Dropout(0.5)]
+)
+def test_a_first_layer_that_is_no_dense_is_applied_as_it_is(first):
+    columns = columns_of(make_features(2, 3))
+    layers = keras.Sequential([first, keras.layers.Dense(4)])
+    expected = layers(columns.flat())
+    np.testing.assert_array_equal(through(layers, columns), expected)
+
+
+def test_a_cross_that_computes_something_else_is_applied_as_it_is():
+    class Doubling(dcn_v2.tfrs.layers.dcn.Cross):
+        def call(self, x0, x=None):
+            return 2.0 * super().call(x0, x)
+
+    backbone, features = get_backbone("dcn_v2", FEATURES), make_features(2, 3)
+    backbone.cross = [Doubling(), *backbone.cross[1:]]
+    expected = backbone(features.repeated())
+    np.testing.assert_allclose(backbone.candidate_logits(features), expected, atol=1e-5)
 
 
 def test_no_layers_are_the_columns_themselves():

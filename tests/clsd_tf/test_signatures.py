@@ -228,6 +228,16 @@ class TestBadRequests:
         with pytest.raises(tf.errors.InvalidArgumentError):
             shop_served["predict_candidates"](**tensors(inputs))
 
+    def test_so_are_columns_of_other_candidates(self, shop_served, shop_encoder):
+        spec = shop_encoder.spec
+        requests = [sample_request(shop_encoder, 3, seed) for seed in (1, 2)]
+        each = [to_candidates(spec, *request) for request in requests]
+        together = {name: np.concatenate([one[name] for one in each]) for name in each[0]}
+        item = spec.item.name
+        turned = {**together, item: together[item].reshape(3, 2)}  # as many, of other requests
+        with pytest.raises(tf.errors.InvalidArgumentError, match="alike. Received, for item_id, "):
+            shop_served["predict_candidates"](**tensors(turned))
+
 
 class TestRequests:
     def test_examples_are_those_made_by_hand(self, shop_encoder):

@@ -46,6 +46,19 @@ def test_reads_what_was_rounded(backbone, dtype):
     np.testing.assert_allclose(received, backbone(INPUTS), rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_mixed_precision_reads_what_it_computes_in(dtype):
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        backbone = get_backbone("mlp", FEATURES, units=[4])
+        expected = backbone(INPUTS)
+        touched = [np.ones(table.shape[0], bool) for table in embedding_tables(backbone)]
+        received = logits(backbone, TableStorage(dtype, touched))
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    np.testing.assert_allclose(received, expected, atol=0.02 * np.ptp(expected))
+
+
 def test_untouched_rows_are_zeros(backbone):
     item, _scene = embedding_tables(backbone)
     touched = [np.arange(6) != 3, np.ones(3, bool)]
