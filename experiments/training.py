@@ -301,7 +301,7 @@ def _finish(
         "parameters": parts,
     }
     if curve is not None:
-        result["seconds"] = round(curve.seconds, 1)
+        result["seconds"] = round(curve.seconds, 3)  # as finely as the curve
     if model.confidence is not None:
         result["confidence"] = model.confidence_table(encoder.group_names())
     phase.finish(model, result)
