@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import TypeGuard
 
 import tensorflow as tf
 import tf_keras as keras
@@ -164,6 +165,11 @@ class CandidateColumns(EmbeddedColumns):
         return [(list(names), is_shared) for is_shared, names in stretches]
 
 
+def shares(columns: EmbeddedColumns) -> TypeGuard[CandidateColumns]:
+    """Whether some columns are the same for all candidates of a request."""
+    return isinstance(columns, CandidateColumns) and bool(columns.once)
+
+
 def through(layers: keras.Sequential, columns: EmbeddedColumns) -> tf.Tensor:
     """`layers(columns.flat())`, with what candidates share computed once.
 
@@ -178,8 +184,7 @@ def through(layers: keras.Sequential, columns: EmbeddedColumns) -> tf.Tensor:
     """
     first, *others = layers.layers or [None]
     # A subclass may compute something else.
-    is_dense = type(first) is keras.layers.Dense
-    if not (is_dense and isinstance(columns, CandidateColumns) and columns.once):
+    if type(first) is not keras.layers.Dense or not shares(columns):
         return layers(columns.flat())
     hidden = columns.times(tf.cast(first.kernel, first.compute_dtype))
     if first.use_bias:

@@ -214,8 +214,8 @@ def _average_rows(
 
     Each repeat of a row writes the same values: to find them would cost more than it saves.
     """
-    # Only the difference needs float64.
-    kept = tf.exp(tf.cast(log_decay - read_rows(row_log_decays, rows), mine.dtype))[:, tf.newaxis]
+    kept = tf.exp(log_decay - read_rows(row_log_decays, rows))
+    kept = tf.cast(kept, mine.dtype)[:, tf.newaxis]
     target = read_rows(theirs, rows)
     averaged = target + kept * (read_rows(mine, rows) - target)
     mine.scatter_update(tf.IndexedSlices(averaged, rows))

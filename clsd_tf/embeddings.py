@@ -119,11 +119,8 @@ class FusedEmbedding(keras.layers.Layer):
     ) -> EmbeddedColumns:
         """See the class; `names` are the features to embed, all of them by default."""
         embedded = EmbeddedColumns()
-        if names is None:
-            of_dims = self._cuts
-        else:
-            of_dims = self._cuts_of([f for f in self.features if f.name in names])
-        for dim, cuts in of_dims:
+        wanted = [f for f in self.features if names is None or f.name in names]
+        for dim, cuts in self._cuts_of(wanted):
             for cut in cuts:  # to read all at once and cut it then is a copy of all
                 vectors = self.lookup(dim, self._rows_of([cut], inputs))
                 if cut[0].is_list:

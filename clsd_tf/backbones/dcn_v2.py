@@ -9,7 +9,7 @@ import tf_keras as keras
 
 from clsd_tf.backbones import register_backbone
 from clsd_tf.backbones.base import Backbone, dense_stack
-from clsd_tf.candidates import CandidateColumns, through
+from clsd_tf.candidates import shares, through
 from clsd_tf.columns import EmbeddedColumns
 from clsd_tf.compat import use_keras_2
 from clsd_tf.features import ModelFeature
@@ -83,8 +83,8 @@ def _cross_first(
     layer: tfrs.layers.dcn.Cross, columns: EmbeddedColumns, flat: tf.Tensor
 ) -> tf.Tensor:
     """`layer(flat, flat)`, with what candidates share computed once."""
-    is_known = type(layer) is tfrs.layers.dcn.Cross  # a subclass may compute something else
-    if not (is_known and isinstance(columns, CandidateColumns) and columns.once):
+    # A subclass may compute something else.
+    if type(layer) is not tfrs.layers.dcn.Cross or not shares(columns):
         return layer(flat, flat)
     *matrices, bias = (tf.convert_to_tensor(weight) for weight in layer.weights)
     product = columns.times(matrices[0])

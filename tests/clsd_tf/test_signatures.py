@@ -233,9 +233,12 @@ class TestBadRequests:
         requests = [sample_request(shop_encoder, 3, seed) for seed in (1, 2)]
         each = [to_candidates(spec, *request) for request in requests]
         together = {name: np.concatenate([one[name] for one in each]) for name in each[0]}
-        item = spec.item.name
-        turned = {**together, item: together[item].reshape(3, 2)}  # as many, of other requests
+        # As many values, of other requests: without a check they would be taken in their order.
+        turned = {**together, "price": together["price"].reshape(3, 2)}
         with pytest.raises(tf.errors.InvalidArgumentError, match="alike. Received, for item_id, "):
+            shop_served["predict_candidates"](**tensors(turned))
+        turned = {**together, spec.item.name: together[spec.item.name].reshape(3, 2)}
+        with pytest.raises(tf.errors.InvalidArgumentError):  # the user's columns may tell first
             shop_served["predict_candidates"](**tensors(turned))
 
 
