@@ -18,7 +18,6 @@ import contextlib
 import pathlib
 import signal
 import socket
-import threading
 from collections.abc import Iterator
 
 from absl import flags
@@ -56,8 +55,10 @@ _CACHE_MB = flags.DEFINE_integer(
 _KEEP_MINUTES = flags.DEFINE_float(
     "keep_minutes", 10.0, "How long an order is remembered that nobody reads.", 0.1
 )
+_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 _MIB = 1 << 20
 _HEARTBEAT_MS = 1000
+_ASK_SECONDS = 1.0
 # A worker that waits for its dispatcher gives up after that long.
 _DISPATCHER_TIMEOUT_MS = 3_600_000
 
@@ -76,19 +77,31 @@ def main(argv: list[str]) -> None:
             "--work_dir is the dispatcher's. Received: --work_dir with --role=worker. Expected: "
             "one of them; leave --work_dir out."
         )
-    if _DISPATCHER.value is not None:
-        InputService(_DISPATCHER.value)
+    dispatcher = _DISPATCHER.value and InputService(_DISPATCHER.value)
     _require_free(_PORT.value)
-    ended = threading.Event()
-    with _until_signal(ended), _journal(_WORK_DIR.value):
+    with _held_back(_SIGNALS), _journal(_WORK_DIR.value):
+        if dispatcher and not _is_met(dispatcher):
+            return
         load_tensorflow(start_runtime=False)
         servers = _start()
         if not is_quiet():
             print(f"Input service ({_ROLE.value}), until SIGTERM or Ctrl-C:", flush=True)
         print(_address(servers), flush=True)
-        ended.wait()
+        signal.sigwait(_SIGNALS)
         for server in reversed(servers):  # workers first
             server.stop()
+
+
+def _is_met(dispatcher: InputService) -> bool:
+    """Waits for a dispatcher, as the worker itself would, but not deaf. False: a signal came."""
+    is_told = is_quiet()
+    while not dispatcher.has_dispatcher():
+        if not is_told:
+            print(f"Waiting for the dispatcher at {dispatcher.address}.", flush=True)
+            is_told = True
+        if signal.sigtimedwait(_SIGNALS, _ASK_SECONDS) is not None:
+            return False
+    return True
 
 
 def _start() -> list:
@@ -134,16 +147,17 @@ def _address(servers: list) -> str:
 
 
 @contextlib.contextmanager
-def _until_signal(ended: threading.Event) -> Iterator[None]:
-    """Sets `ended` at SIGTERM and SIGINT."""
-    handlers = {}
-    for number in (signal.SIGTERM, signal.SIGINT):
-        handlers[number] = signal.signal(number, lambda *_: ended.set())
+def _held_back(signals: frozenset[signal.Signals]) -> Iterator[None]:
+    """Keeps signals for `sigwait`, from this thread and all that it starts.
+
+    A handler that sets an event is too late for a thread that is just about to wait for it: the
+    signal would be forgotten until the next one.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _journal(directory: str | None) -> contextlib.AbstractContextManager[None]:

@@ -77,6 +77,10 @@ class InputService:
         gone_since = self._gone_since
         return gone_since is not None and time.monotonic() - gone_since >= self.patience_seconds
 
+    def has_dispatcher(self) -> bool:
+        """Whether its dispatcher answers, with workers or without."""
+        return isinstance(self.trouble(), _NoWorker | None)
+
     def trouble(self) -> str | None:
         """What is wrong with it now; None if its dispatcher and one of its workers answer."""
         import grpc

@@ -263,6 +263,20 @@ def test_a_signal_ends_it(tmp_path, number):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_worker_that_waits_for_its_dispatcher_ends_by_a_signal():
+    address = f"grpc://localhost:{free_port()}"
+    command = ["-m", "data_pipeline.input_service", "--role=worker", f"--dispatcher={address}"]
+    with subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        try:
+            assert worker.stdout.readline() == f"Waiting for the dispatcher at {address}.\n"
+            worker.terminate()
+            assert worker.wait(20) == 0
+        finally:
+            worker.kill()
+
+
 @pytest.mark.parametrize(
     ("answer", "received"),
     [
