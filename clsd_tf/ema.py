@@ -10,7 +10,8 @@ import tf_keras as keras
 
 from clsd_tf.batches import Features, inputs_of
 from clsd_tf.distributed import all_gather, update_together
-from clsd_tf.embeddings import embeddings_of, read_rows
+from clsd_tf.embeddings import embeddings_of
+from clsd_tf.table_rows import read_rows
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")

@@ -10,8 +10,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.columns import EmbeddedColumns
-from clsd_tf.distributed import has_rivals, in_xla
 from clsd_tf.features import ModelFeature
+from clsd_tf.table_rows import distinct_rows, finds_distinct_rows, read_rows, spread
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
@@ -66,6 +66,7 @@ class FusedEmbedding(keras.layers.Layer):
                 shape=(rows, dim),
                 # One initializer for two tables would give both the same values.
                 initializer=self.embeddings_initializer.from_config(config),
+                experimental_autocast=False,  # gradients of a row are summed in float32
             )
         super().build(input_shape)
 
@@ -115,14 +116,24 @@ class FusedEmbedding(keras.layers.Layer):
         return {dim: list(getattr(t, "variables", [t])) for dim, t in self._tables.items()}
 
     def call(
-        self, inputs: Mapping[str, tf.Tensor], names: Sequence[str] | None = None
+        self,
+        inputs: Mapping[str, tf.Tensor],
+        names: Sequence[str] | None = None,
+        training: bool | None = None,
     ) -> EmbeddedColumns:
-        """See the class; `names` are the features to embed, all of them by default."""
+        """See the class; `names` are the features to embed, all of them by default.
+
+        In training each row is read once, with the same results (see `clsd_tf.table_rows`).
+        """
         embedded = EmbeddedColumns()
         wanted = [f for f in self.features if names is None or f.name in names]
+        reads_once = training is True and names is None and finds_distinct_rows()
         for dim, cuts in self._cuts_of(wanted):
-            for cut in cuts:  # to read all at once and cut it then is a copy of all
-                vectors = self.lookup(dim, self._rows_of([cut], inputs))
+            if reads_once:
+                found = self._read_once(dim, cuts, inputs)
+            else:  # one lookup for each: to read all at once and cut it then is a copy of all
+                found = [self.lookup(dim, self._rows_of([cut], inputs)) for cut in cuts]
+            for cut, vectors in zip(cuts, found, strict=True):
                 if cut[0].is_list:
                     embedded[cut[0].name] = vectors
                     continue
@@ -163,7 +174,46 @@ class FusedEmbedding(keras.layers.Layer):
         Returns:
           float32, the shape of `rows` and then [dim].
         """
-        return read_rows(self._tables[str(dim)], rows)
+        return tf.cast(read_rows(self._tables[str(dim)], rows), self.compute_dtype)
+
+    def _read_once(
+        self, dim: int, cuts: Sequence[Sequence[ModelFeature]], inputs: Mapping[str, tf.Tensor]
+    ) -> list[tf.Tensor]:
+        """What `lookup` gives of each cut, of rows that are read once."""
+        rows, places = self._distinct_rows(cuts, inputs)
+        found = spread(read_rows(self._tables[str(dim)], rows), *places)
+        shaped = []
+        for cut, vectors in zip(cuts, found, strict=True):
+            ids = inputs[cut[0].name]
+            width = len(cut)
+            if cut[0].is_list:
+                width = tf.shape(ids)[1] if ids.shape[1] is None else ids.shape[1]
+            vectors = tf.reshape(vectors, [tf.shape(ids)[0], width, dim])
+            shaped.append(tf.cast(vectors, self.compute_dtype))
+        return shaped
+
+    def _distinct_rows(
+        self, cuts: Sequence[Sequence[ModelFeature]], inputs: Mapping[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Rows of the common table, each once, and the places of the ids of each cut among them."""
+        offsets = dict(self._offsets)
+        tables: dict[str, dict[str, tf.Tensor]] = {}
+        for feature in itertools.chain(*cuts):
+            ids = tf.reshape(tf.cast(inputs[feature.name], tf.int64), [-1])
+            tables.setdefault(feature.table, {})[feature.name] = ids + offsets[feature.table]
+        rows, found = distinct_rows([list(columns.values()) for columns in tables.values()])
+        places = {
+            name: place
+            for columns, of_table in zip(tables.values(), found, strict=True)
+            for name, place in zip(columns, of_table, strict=True)
+        }
+        together = [
+            places[cut[0].name]
+            if cut[0].is_list
+            else tf.reshape(tf.stack([places[feature.name] for feature in cut], axis=1), [-1])
+            for cut in cuts
+        ]
+        return rows, together
 
     def _rows_of(
         self, cuts: Sequence[Sequence[ModelFeature]], inputs: Mapping[str, tf.Tensor]
@@ -183,33 +233,6 @@ class FusedEmbedding(keras.layers.Layer):
             "features": [feature.get_config() for feature in self.features],
             "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
         }
-
-
-def read_rows(table: tf.Variable | tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """Rows of a table; its gradient is sparse.
-
-    `tf.gather_nd` takes two thirds of the time of `tf.gather` where a table is larger than the
-    caches, as those of ids are.
-
-    Args:
-      table: [rows, ...], any dtype, or a variable that a strategy has cut.
-      rows: int64, of any shape.
-
-    Returns:
-      The shape of `rows`, and then that of a row.
-
-    Raises:
-      tf.errors.InvalidArgumentError: there is no such row; on a GPU such rows are zeros.
-    """
-    # Of what lies on parameter servers, `gather_nd` would fetch the whole table; XLA has none.
-    if has_rivals() or hasattr(table, "variables") or in_xla():
-        return tf.nn.embedding_lookup(table, rows)
-    read = tf.gather_nd(table, tf.reshape(rows, [-1, 1]))
-    if rows.shape.rank == 1:
-        return read
-    if rows.shape.rank and rows.shape[1:].is_fully_defined():
-        return tf.reshape(read, [-1, *rows.shape[1:], *table.shape[1:]])
-    return tf.reshape(read, tf.concat([tf.shape(rows), table.shape[1:]], axis=0))
 
 
 def embeddings_of(layer: keras.layers.Layer) -> list[FusedEmbedding]:

@@ -10,7 +10,7 @@ import tf_keras as keras
 
 from clsd_tf.compat import use_keras_2
 from clsd_tf.distributed import has_rivals, in_xla
-from clsd_tf.embeddings import read_rows
+from clsd_tf.table_rows import are_distinct, read_rows, reread_rows, sum_by_place
 
 use_keras_2()
 import tensorflow_recommenders as tfrs  # noqa: E402
@@ -21,25 +21,19 @@ LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedul
 def sum_repeated_rows(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
     """Adds up the values of each row of a sparse gradient: every row is there once.
 
-    A product with a sparse matrix that has a one for each value: on a CPU the sums are those of
-    `tf.math.unsorted_segment_sum`, term by term, in half the time or less.
-
     Args:
       gradient: of a table, values float32 [rows, dim].
     """
     rows, places = tf.unique(gradient.indices)
-    count = tf.size(places, tf.int64)
-    ones = tf.SparseTensor(
-        tf.stack([tf.cast(places, tf.int64), tf.range(count)], axis=1),
-        tf.ones([count], gradient.values.dtype),
-        tf.stack([tf.size(rows, tf.int64), count]),
-    )
-    sums = tf.sparse.sparse_dense_matmul(ones, gradient.values)
+    sums = sum_by_place(gradient.values, places, tf.size(rows, tf.int64))
     return tf.IndexedSlices(sums, rows, gradient.dense_shape)
 
 
 class _SumsRows(keras.optimizers.Optimizer):
-    """Sums repeated rows of tables by `sum_repeated_rows`, and others as Keras does."""
+    """Sums repeated rows of tables by `sum_repeated_rows`, and others as Keras does.
+
+    Of what `FusedEmbedding` read in training, rows are summed already.
+    """
 
     def _deduplicate_sparse_grad(
         self, grads: Sequence[tf.Tensor | tf.IndexedSlices | None]
@@ -49,7 +43,9 @@ class _SumsRows(keras.optimizers.Optimizer):
             return super()._deduplicate_sparse_grad(grads)
         summed = []
         for gradient in grads:
-            if isinstance(gradient, tf.IndexedSlices) and _is_of_table(gradient):
+            if isinstance(gradient, tf.IndexedSlices) and are_distinct(gradient.indices):
+                summed.append(gradient)
+            elif isinstance(gradient, tf.IndexedSlices) and _is_of_table(gradient):
                 summed.append(sum_repeated_rows(gradient))
             else:
                 summed += super()._deduplicate_sparse_grad([gradient])
@@ -77,7 +73,7 @@ class SparseAdagrad(_SumsRows, keras.optimizers.Adagrad):
         accumulator.scatter_update(tf.IndexedSlices(sums, rows))
         rate = tf.cast(self.learning_rate, values.dtype)
         step = rate * values * tf.math.rsqrt(sums + self.epsilon)
-        variable.scatter_update(tf.IndexedSlices(read_rows(variable, rows) - step, rows))
+        variable.scatter_update(tf.IndexedSlices(reread_rows(variable, rows) - step, rows))
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
@@ -159,7 +155,7 @@ class RowwiseAdagrad(_SumsRows):
             sums = read_rows(accumulator, rows) + squares
             accumulator.scatter_update(tf.IndexedSlices(sums, rows))
             step = self._step(values, sums, rank)
-            variable.scatter_update(tf.IndexedSlices(read_rows(variable, rows) - step, rows))
+            variable.scatter_update(tf.IndexedSlices(reread_rows(variable, rows) - step, rows))
         else:
             accumulator.assign_add(_mean_square(gradient, rank))
             variable.assign_sub(self._step(gradient, accumulator, rank))

@@ -18,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from clsd_tf.embeddings import embeddings_of, read_rows
+from clsd_tf.embeddings import embeddings_of
+from clsd_tf.table_rows import read_rows
 
 StorageType = Literal["float32", "float16", "bfloat16"]
 STORAGE_TYPES: tuple[StorageType, ...] = ("float32", "float16", "bfloat16")

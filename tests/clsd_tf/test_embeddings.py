@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from tensorflow.python.distribute import sharded_variable
 
 from clsd_tf.backbones import get_backbone
 from clsd_tf.columns import mean_pool
-from clsd_tf.embeddings import FusedEmbedding, keras_inputs, read_rows
+from clsd_tf.embeddings import FusedEmbedding, keras_inputs
 from clsd_tf.features import ModelFeature
 from clsd_tf.interactions import FieldVectors
 
@@ -57,45 +56,12 @@ def test_gradients_touch_the_rows_of_the_batch_only():
     assert set(gradient.indices.numpy()) == {0, 4, 5 + 3, 5 + 1, 5 + 0}
 
 
-def test_rows_of_any_shape_are_read_from_tables_of_any_rank():
-    matrix, vector = np.arange(12.0).reshape(4, 3), np.arange(4)
-    for shape in ([5], [2, 3], [2, 3, 2], [0, 3], [0]):
-        rows = np.random.default_rng(0).integers(0, 4, shape)
-        for values in (matrix, vector):
-            for table in (tf.Variable(values), tf.constant(values)):
-                read = read_rows(table, tf.constant(rows, tf.int64))
-                np.testing.assert_array_equal(read, values[rows])
-
-
 def test_lists_may_be_of_a_length_that_a_graph_does_not_know():
     layer = FusedEmbedding(FEATURES)
     layer(INPUTS)
     specs = {n: tf.TensorSpec([None] * v.shape.rank, v.dtype) for n, v in INPUTS.items()}
     embedded = tf.function(layer).get_concrete_function(specs)(INPUTS)
     np.testing.assert_array_equal(embedded["history"], layer(INPUTS)["history"])
-
-
-def test_a_table_that_is_cut_is_not_fetched_whole(monkeypatch):
-    """Its parts lie on parameter servers, whatever the scope in which it is read."""
-    parts = [tf.Variable(tf.ones([2, 3])), tf.Variable(2.0 * tf.ones([2, 3]))]
-    table = sharded_variable.ShardedVariable(parts)
-
-    @tf.function
-    def read(rows):
-        return read_rows(table, rows)
-
-    np.testing.assert_array_equal(read(tf.constant([3, 0]))[:, 0], [2.0, 1.0])
-    graph = read.get_concrete_function(tf.constant([3, 0])).graph
-    assert "ReadVariableOp" not in {op.type for op in graph.get_operations()}
-    monkeypatch.setattr("clsd_tf.embeddings.has_rivals", lambda: True)
-    whole = tf.function(lambda rows: read_rows(parts[0], rows))
-    kinds = {op.type for op in whole.get_concrete_function(tf.constant([1])).graph.get_operations()}
-    assert "ResourceGather" in kinds and "ResourceGatherNd" not in kinds
-
-
-def test_a_row_that_a_table_has_not_is_an_error():
-    with pytest.raises(tf.errors.InvalidArgumentError, match="does not index into"):
-        read_rows(tf.Variable(tf.zeros([4, 2])), tf.constant([1, 4]))
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])

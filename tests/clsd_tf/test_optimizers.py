@@ -8,7 +8,6 @@ import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.backbones import get_backbone
-from clsd_tf.embeddings import read_rows
 from clsd_tf.model import ClickConfidenceModel
 from clsd_tf.optimizers import (
     RowwiseAdagrad,
@@ -16,6 +15,7 @@ from clsd_tf.optimizers import (
     default_optimizer,
     sum_repeated_rows,
 )
+from clsd_tf.table_rows import read_rows
 
 
 def reference_rowwise_adagrad(
@@ -174,7 +174,7 @@ class TestRowwiseAdagrad:
     def test_rows_that_others_may_change_are_added_to_with_the_same_result(self, monkeypatch):
         results = []
         for rivals in (False, True):
-            for module in ("optimizers", "embeddings"):
+            for module in ("optimizers", "table_rows"):
                 monkeypatch.setattr(f"clsd_tf.{module}.has_rivals", lambda rivals=rivals: rivals)
             variable = tf.Variable(tf.ones([6, 4]))
             optimizer = RowwiseAdagrad()
