@@ -102,6 +102,10 @@ class CandidateColumns(EmbeddedColumns):
             self.runs.update({run: features.repeat(v) for run, v in self.once.runs.items()})
             self.runs.update(self.own.runs)
 
+    def column(self, name: str) -> tf.Tensor:
+        """See the base class; runs of shared columns would be repeated for it."""
+        return self[name] if self.features is not None else super().column(name)
+
     def replaced(self, vectors: Mapping[str, tf.Tensor]) -> EmbeddedColumns:
         """See the base class; the other vectors are of candidates."""
         if self.features is None:

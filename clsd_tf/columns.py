@@ -25,6 +25,15 @@ class EmbeddedColumns(dict[str, tf.Tensor]):
         super().__init__(*args)
         self.runs = dict(runs or {})
 
+    def column(self, name: str) -> tf.Tensor:
+        """The vectors of one column: as `[name]`, which costs less where many are wanted."""
+        for run, values in self.runs.items():
+            if name in run:
+                widths = [self[column].shape[1] for column in run]
+                first = sum(widths[: run.index(name)])
+                return values[:, first : first + self[name].shape[1]]
+        return self[name]
+
     def replaced(self, vectors: Mapping[str, tf.Tensor]) -> EmbeddedColumns:
         """The columns with other vectors for some of them."""
         return EmbeddedColumns({**self, **vectors}, runs=self.without(vectors).runs)

@@ -43,6 +43,11 @@ def in_xla() -> bool:
     return bool(control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
 
 
+def is_on_cpu() -> bool:
+    """Whether what is traced now runs on CPUs, operation by operation."""
+    return not in_xla() and not tf.config.list_logical_devices("GPU")
+
+
 def is_in_charge(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process writes what all processes of the strategy have learned."""
     if isinstance(strategy, tf.distribute.ParameterServerStrategy):

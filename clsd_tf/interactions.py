@@ -11,6 +11,7 @@ import tf_keras as keras
 from clsd_tf.columns import EmbeddedColumns
 from clsd_tf.embeddings import as_features
 from clsd_tf.features import ModelFeature
+from clsd_tf.table_rows import spread
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
@@ -199,8 +200,9 @@ class PairScorer(keras.layers.Layer):
     Args:
       units: widths of the hidden layers.
 
-    Input: query [batch, dim] and keys [batch, length, dim], float.
-    Output: float [batch, length, 1].
+    Input: query [batch, dim] and keys [batch, length, dim], float. Or keys [pairs, dim], and as
+    `rows`, int [pairs], the row of the query of each.
+    Output: float [batch, length, 1], or [pairs, 1].
     """
 
     def __init__(self, units: Sequence[int], **kwargs):
@@ -221,17 +223,22 @@ class PairScorer(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(width,), initializer="zeros")
         super().build(input_shape)
 
-    def call(self, pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    def call(self, pair: tuple[tf.Tensor, tf.Tensor], rows: tf.Tensor | None = None) -> tf.Tensor:
         """See the class."""
         query, keys = pair
         of_query, of_key, of_difference, of_product = tf.split(self.kernel, 4)
-        once = query @ (of_query + of_difference) + self.bias
-        of_list = of_key - of_difference + query[:, :, tf.newaxis] * of_product
-        hidden = once[:, tf.newaxis] + keys @ of_list
+        if rows is None:
+            once = query @ (of_query + of_difference) + self.bias
+            of_list = of_key - of_difference + query[:, :, tf.newaxis] * of_product
+            hidden = once[:, tf.newaxis] + keys @ of_list
+        else:
+            (query,) = spread(query, rows)
+            hidden = query @ (of_query + of_difference) + keys @ (of_key - of_difference)
+            hidden += (query * keys) @ of_product + self.bias
         if not self.others:
             return hidden
         # One matrix product for all pairs is faster than one for each list.
-        pairs = tf.shape(hidden)[:2]
+        pairs = tf.shape(hidden)[:-1]
         hidden = tf.nn.relu(tf.reshape(hidden, [-1, self.units[0]]))
         for layer in self.others:
             hidden = layer(hidden)

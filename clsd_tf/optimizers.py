@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.compat import use_keras_2
-from clsd_tf.distributed import has_rivals, in_xla
+from clsd_tf.distributed import has_rivals, is_on_cpu
 from clsd_tf.table_rows import are_distinct, read_rows, reread_rows, sum_by_place
 
 use_keras_2()
@@ -39,7 +39,7 @@ class _SumsRows(keras.optimizers.Optimizer):
         self, grads: Sequence[tf.Tensor | tf.IndexedSlices | None]
     ) -> list[tf.Tensor | tf.IndexedSlices | None]:
         # XLA has no such product, and on a GPU it is not deterministic.
-        if in_xla() or tf.config.list_logical_devices("GPU"):
+        if not is_on_cpu():
             return super()._deduplicate_sparse_grad(grads)
         summed = []
         for gradient in grads:

@@ -89,7 +89,7 @@ class BST(Backbone):
 
     def represent(self, inputs: Mapping[str, tf.Tensor], embedded: EmbeddedColumns) -> tf.Tensor:
         """See the base class."""
-        item = embedded[self.item]
+        item = embedded.column(self.item)
         read = {
             name: block((item, embedded[name]), inputs[name]) for name, block in self.blocks.items()
         }

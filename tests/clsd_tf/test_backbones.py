@@ -300,9 +300,11 @@ def test_dcn_v2_crosses_in_parallel_with_dense_layers(clicks):
     np.testing.assert_allclose(backbone(inputs), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_din_sums_the_history_by_its_relevance_to_the_item(clicks):
+@pytest.mark.parametrize("known", [1.0, 0.3, 0.0])
+def test_din_sums_the_history_by_its_relevance_to_the_item(clicks, known):
     backbone = get_backbone("din", clicks.inputs, units=[8], attention_units=[5])
     inputs, vectors = parts_of(backbone, clicks)
+    inputs["history"] = inputs["history"] * (np.random.default_rng(0).random((50, 5)) < known)
     first = backbone.attention["history"]
     (last,) = first.others
     interest = np.zeros((50, 4))
@@ -319,6 +321,40 @@ def test_din_sums_the_history_by_its_relevance_to_the_item(clicks):
     hidden = numpy_dense(backbone.hidden.layers[0], x)
     expected = numpy_dense(backbone.head, hidden, relu=False)[:, 0]
     np.testing.assert_allclose(backbone(inputs), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("attention_units", [(), (5,), (5, 4)])
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_din_leaves_padding_out_with_the_same_result(
+    clicks, monkeypatch, request, attention_units, policy
+):
+    """As one matrix for each list, and as pairs: values and gradients of a batch with padding."""
+    request.addfinalizer(lambda: keras.mixed_precision.set_global_policy("float32"))
+    keras.mixed_precision.set_global_policy(policy)
+    backbone = get_backbone("din", clicks.inputs, attention_units=attention_units)
+    keep = np.random.default_rng(0).random((60, 5)) < 0.4
+    keep[:3] = False
+    inputs = {name: values[:60] for name, values in clicks.features.items()}
+    inputs["history"] = inputs["history"] * keep
+    backbone(inputs)
+
+    def outputs(is_on_cpu):
+        monkeypatch.setattr("clsd_tf.backbones.din.is_on_cpu", lambda: is_on_cpu)
+
+        @tf.function
+        def step():
+            with tf.GradientTape() as tape:
+                logits = backbone(inputs)
+                loss = tf.reduce_sum(logits**2)
+            return logits, tape.gradient(loss, backbone.trainable_weights)
+
+        logits, gradients = step()
+        return [logits, *(tf.convert_to_tensor(gradient) for gradient in gradients)]
+
+    near = 1e-4 if policy == "float32" else 0.05
+    for of_lists, of_pairs in zip(outputs(False), outputs(True), strict=True):
+        scale = np.max(np.abs(of_lists)) + 1e-6
+        np.testing.assert_allclose(of_pairs, of_lists, atol=near * scale)
 
 
 def test_logistic_is_a_sum_of_weights(clicks):

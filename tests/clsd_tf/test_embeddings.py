@@ -153,3 +153,11 @@ class TestColumnsSideBySide:
         together = fields(columns, columns.runs)
         assert together.shape == (2, len(self.FEATURES), dim)
         np.testing.assert_array_equal(together, fields(dict(columns)))
+
+
+def test_a_column_out_of_a_run_is_that_column():
+    layer = FusedEmbedding(FEATURES)
+    embedded = layer(INPUTS)
+    assert len(embedded.runs) == 2 and ("user", "item") in embedded.runs
+    for name, vectors in embedded.items():
+        np.testing.assert_array_equal(embedded.column(name), vectors)
