@@ -9,9 +9,10 @@ import tensorflow as tf
 import tf_keras as keras
 
 from clsd_tf.columns import EmbeddedColumns
+from clsd_tf.distributed import is_on_cpu
 from clsd_tf.embeddings import as_features
 from clsd_tf.features import ModelFeature
-from clsd_tf.table_rows import spread
+from clsd_tf.table_rows import spread, sum_by_place
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
@@ -188,21 +189,22 @@ class BilinearFusion(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
-class PairScorer(keras.layers.Layer):
-    """Dense layers that score how relevant each element of a list is to a query.
+class ListAttention(keras.layers.Layer):
+    """Sum of a list's vectors, each weighed by how relevant it is to a query.
 
         hidden = relu([q, k, q - k, q * k] W + b),   then further layers, the last of width 1
 
     Source: arXiv 1706.06978, section 4.3. Pairs are not put together: by rows of W, the first layer
-    is q (W_1 + W_3) + k (W_2 - W_3 + diag(q) W_4). The first term and the matrix of the second are
-    the same for a whole list.
+    is q (W_1 + W_3) + k (W_2 - W_3) + (q * k) W_4. For a whole list that is one matrix, the same
+    for all of its k; in training on a CPU, where a third of a batch's lists or more is padding, the
+    pairs are scored one by one, and padding costs nothing.
 
     Args:
       units: widths of the hidden layers.
 
-    Input: query [batch, dim] and keys [batch, length, dim], float. Or keys [pairs, dim], and as
-    `rows`, int [pairs], the row of the query of each.
-    Output: float [batch, length, 1], or [pairs, 1].
+    Input: query [batch, dim] and keys [batch, length, dim], float; and as `ids` int
+    [batch, length], 0 for padding.
+    Output: float [batch, dim].
     """
 
     def __init__(self, units: Sequence[int], **kwargs):
@@ -223,26 +225,51 @@ class PairScorer(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(width,), initializer="zeros")
         super().build(input_shape)
 
-    def call(self, pair: tuple[tf.Tensor, tf.Tensor], rows: tf.Tensor | None = None) -> tf.Tensor:
+    def call(
+        self, pair: tuple[tf.Tensor, tf.Tensor], ids: tf.Tensor, training: bool | None = None
+    ) -> tf.Tensor:
         """See the class."""
         query, keys = pair
+        # Other engines than TensorFlow, which run exports, know no such products; elsewhere
+        # shapes that differ from batch to batch cost more than padding.
+        if training is not True or not is_on_cpu():
+            return self._of_lists(query, keys, ids)
+        return tf.cond(
+            3 * tf.math.count_nonzero(ids) < 2 * tf.size(ids, tf.int64),
+            lambda: self._of_pairs(query, keys, ids),
+            lambda: self._of_lists(query, keys, ids),
+        )
+
+    def _of_lists(self, query: tf.Tensor, keys: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
         of_query, of_key, of_difference, of_product = tf.split(self.kernel, 4)
-        if rows is None:
-            once = query @ (of_query + of_difference) + self.bias
-            of_list = of_key - of_difference + query[:, :, tf.newaxis] * of_product
-            hidden = once[:, tf.newaxis] + keys @ of_list
-        else:
-            (query,) = spread(query, rows)
-            hidden = query @ (of_query + of_difference) + keys @ (of_key - of_difference)
-            hidden += (query * keys) @ of_product + self.bias
+        once = query @ (of_query + of_difference) + self.bias
+        of_list = of_key - of_difference + query[:, :, tf.newaxis] * of_product
+        hidden = once[:, tf.newaxis] + keys @ of_list
+        # One matrix product for all pairs is faster than one for each list.
+        relevance = self._relevance(tf.reshape(hidden, [-1, hidden.shape[2]]))
+        relevance = tf.reshape(relevance, tf.concat([tf.shape(ids), [1]], axis=0))
+        relevance *= tf.cast(ids > 0, relevance.dtype)[:, :, tf.newaxis]
+        return tf.matmul(relevance, keys, transpose_a=True)[:, 0]
+
+    def _of_pairs(self, query: tf.Tensor, keys: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+        batch, length = tf.unstack(tf.shape(ids, tf.int64))
+        places = tf.where(tf.reshape(ids > 0, [-1]))[:, 0]
+        rows = places // length
+        (keys,) = spread(tf.reshape(keys, [-1, keys.shape[2]]), places)
+        (query,) = spread(query, rows)
+        of_query, of_key, of_difference, of_product = tf.split(self.kernel, 4)
+        hidden = query @ (of_query + of_difference) + keys @ (of_key - of_difference)
+        hidden += (query * keys) @ of_product + self.bias
+        return sum_by_place(self._relevance(hidden) * keys, rows, batch)
+
+    def _relevance(self, hidden: tf.Tensor) -> tf.Tensor:
+        """[pairs, width of the first layer], before its activation -> [pairs, 1]."""
         if not self.others:
             return hidden
-        # One matrix product for all pairs is faster than one for each list.
-        pairs = tf.shape(hidden)[:-1]
-        hidden = tf.nn.relu(tf.reshape(hidden, [-1, self.units[0]]))
+        hidden = tf.nn.relu(hidden)
         for layer in self.others:
             hidden = layer(hidden)
-        return tf.reshape(hidden, tf.concat([pairs, [1]], axis=0))
+        return hidden
 
     def get_config(self) -> dict[str, object]:
         """See `keras.layers.Layer`."""

@@ -11,10 +11,8 @@ from clsd_tf.backbones import register_backbone
 from clsd_tf.backbones.base import Backbone, dense_stack, item_and_histories
 from clsd_tf.candidates import through
 from clsd_tf.columns import EmbeddedColumns
-from clsd_tf.distributed import is_on_cpu
 from clsd_tf.features import ModelFeature
-from clsd_tf.interactions import PairScorer
-from clsd_tf.table_rows import spread, sum_by_place
+from clsd_tf.interactions import ListAttention
 
 
 @register_backbone("din")
@@ -49,7 +47,7 @@ class DIN(Backbone):
         self.units = tuple(units)
         self.attention_units = tuple(attention_units)
         self.attention = {
-            name: PairScorer(self.attention_units, name=f"attention_{name}")
+            name: ListAttention(self.attention_units, name=f"attention_{name}")
             for name in self.histories
         }
         self.hidden = dense_stack(self.units, name="hidden")
@@ -58,32 +56,11 @@ class DIN(Backbone):
         """See the base class."""
         item = embedded.column(self.item)
         interests = {
-            name: self._attend(name, item, embedded[name], inputs[name]) for name in self.histories
+            name: attend((item, embedded[name]), inputs[name])
+            for name, attend in self.attention.items()
         }
         vectors = self.pool(inputs, embedded.replaced(interests))
         return through(self.hidden, self.columns(inputs, vectors))
-
-    def _attend(self, name: str, item: tf.Tensor, keys: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
-        """Relevance-weighted sum over a history: [batch, dim]."""
-        score = self.attention[name]
-
-        def of_lists() -> tf.Tensor:
-            relevance = score((item, keys))
-            relevance *= tf.cast(ids > 0, relevance.dtype)[:, :, tf.newaxis]
-            return tf.matmul(relevance, keys, transpose_a=True)[:, 0]
-
-        def of_pairs() -> tf.Tensor:
-            batch, length = tf.unstack(tf.shape(ids, tf.int64))
-            places = tf.where(tf.reshape(ids > 0, [-1]))[:, 0]
-            rows = places // length
-            (known,) = spread(tf.reshape(keys, [-1, keys.shape[2]]), places)
-            return sum_by_place(score((item, known), rows) * known, rows, batch)
-
-        if not is_on_cpu():  # there shapes that differ from batch to batch cost more than padding
-            return of_lists()
-        # A pair costs less as one of a list; padding costs nothing where it is left out.
-        is_padded = 3 * tf.math.count_nonzero(ids) < 2 * tf.size(ids, tf.int64)
-        return tf.cond(is_padded, of_pairs, of_lists)
 
     def get_config(self) -> dict[str, object]:
         """See `keras.Model`."""

@@ -320,7 +320,9 @@ def test_din_sums_the_history_by_its_relevance_to_the_item(clicks, known):
     )
     hidden = numpy_dense(backbone.hidden.layers[0], x)
     expected = numpy_dense(backbone.head, hidden, relu=False)[:, 0]
-    np.testing.assert_allclose(backbone(inputs), expected, rtol=1e-4, atol=1e-5)
+    for training in (False, True):
+        logits = backbone(inputs, training=training)
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("attention_units", [(), (5,), (5, 4)])
@@ -339,15 +341,17 @@ def test_din_leaves_padding_out_with_the_same_result(
     backbone(inputs)
 
     def outputs(is_on_cpu):
-        monkeypatch.setattr("clsd_tf.backbones.din.is_on_cpu", lambda: is_on_cpu)
+        monkeypatch.setattr("clsd_tf.interactions.is_on_cpu", lambda: is_on_cpu)
 
         @tf.function
         def step():
             with tf.GradientTape() as tape:
-                logits = backbone(inputs)
+                logits = backbone(inputs, training=True)
                 loss = tf.reduce_sum(logits**2)
             return logits, tape.gradient(loss, backbone.trainable_weights)
 
+        kinds = [op.type for op in step.get_concrete_function().graph.get_operations()]
+        assert ("If" in kinds) == is_on_cpu
         logits, gradients = step()
         return [logits, *(tf.convert_to_tensor(gradient) for gradient in gradients)]
 
