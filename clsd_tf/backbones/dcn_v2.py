@@ -83,11 +83,13 @@ def _cross_first(
     layer: tfrs.layers.dcn.Cross, columns: EmbeddedColumns, flat: tf.Tensor
 ) -> tf.Tensor:
     """`layer(flat, flat)`, with what candidates share computed once."""
-    # A subclass may compute something else.
-    if type(layer) is not tfrs.layers.dcn.Cross or not shares(columns):
+    if type(layer) is not tfrs.layers.dcn.Cross:  # a subclass may compute something else
         return layer(flat, flat)
+    if not layer.built:
+        layer(flat, flat)
     *matrices, bias = (tf.convert_to_tensor(weight) for weight in layer.weights)
-    product = columns.times(matrices[0])
+    product = columns.times(matrices[0]) if shares(columns) else flat @ matrices[0]
     for matrix in matrices[1:]:  # of a projection
         product @= matrix
-    return flat * tf.cast(product + bias, flat.dtype) + flat
+    # x * (W x + b) + x, in one pass less
+    return flat * tf.cast(tf.nn.bias_add(product, bias + 1.0), flat.dtype)

@@ -41,7 +41,9 @@ def tensorflow_batches(arrays: dict[str, np.ndarray], labels: np.ndarray, batch_
     import tensorflow as tf
 
     dataset = tf.data.Dataset.from_tensor_slices((arrays, labels)).batch(batch_size)
-    return dataset.cache().repeat().prefetch(2)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # an iterator would wait for its tuner at its end, for seconds
+    return dataset.cache().repeat().prefetch(2).with_options(options)
 
 
 class FitWorker:
