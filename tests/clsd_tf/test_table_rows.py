@@ -273,3 +273,22 @@ class TestStep:
             results.append(layer.get_weights())
         for one, other in zip(*results, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-6)
+
+    def test_an_optimizer_clips_what_a_row_gets(self):
+        """User 3 is there three times: a gradient of 3, of which clipping leaves 1.5."""
+        layer, optimizer = FusedEmbedding(FEATURES[:1]), keras.optimizers.SGD(1.0, clipvalue=1.5)
+        inputs = {"user": tf.constant([3, 1, 3, 3], tf.int64)}
+        layer(inputs)
+        (before,) = layer.get_weights()
+        optimizer.build(layer.trainable_weights)
+
+        @tf.function
+        def step():
+            with tf.GradientTape() as tape:
+                total = tf.reduce_sum(layer(inputs, training=True)["user"])
+            optimizer.minimize(total, layer.trainable_weights, tape)
+
+        step()
+        (after,) = layer.get_weights()
+        expected = np.array([0, 1, 0, 1.5, 0])[:, np.newaxis] * np.ones((5, 2))
+        np.testing.assert_allclose(before - after, expected, rtol=1e-5)
