@@ -172,7 +172,7 @@ class FusedEmbedding(keras.layers.Layer):
           rows: int64, any shape.
 
         Returns:
-          float32, the shape of `rows` and then [dim].
+          Of the layer's compute dtype, the shape of `rows` and then [dim].
         """
         return tf.cast(read_rows(self._tables[str(dim)], rows), self.compute_dtype)
 

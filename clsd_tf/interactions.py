@@ -12,7 +12,7 @@ from clsd_tf.columns import EmbeddedColumns
 from clsd_tf.distributed import is_on_cpu
 from clsd_tf.embeddings import as_features
 from clsd_tf.features import ModelFeature
-from clsd_tf.table_rows import spread, sum_by_place
+from clsd_tf.table_rows import ones_at, sparse_product
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
@@ -196,8 +196,8 @@ class ListAttention(keras.layers.Layer):
 
     Source: arXiv 1706.06978, section 4.3. Pairs are not put together: by rows of W, the first layer
     is q (W_1 + W_3) + k (W_2 - W_3) + (q * k) W_4. For a whole list that is one matrix, the same
-    for all of its k; in training on a CPU, where a third of a batch's lists or more is padding, the
-    pairs are scored one by one, and padding costs nothing.
+    for all of its k; in training on a CPU, where more than a third of a batch's lists is padding,
+    the pairs are scored one by one, and padding costs nothing.
 
     Args:
       units: widths of the hidden layers.
@@ -252,15 +252,17 @@ class ListAttention(keras.layers.Layer):
         return tf.matmul(relevance, keys, transpose_a=True)[:, 0]
 
     def _of_pairs(self, query: tf.Tensor, keys: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+        # By products alone: gradients of one's own, within a condition, do not outlive `save`.
         batch, length = tf.unstack(tf.shape(ids, tf.int64))
         places = tf.where(tf.reshape(ids > 0, [-1]))[:, 0]
-        rows = places // length
-        (keys,) = spread(tf.reshape(keys, [-1, keys.shape[2]]), places)
-        (query,) = spread(query, rows)
+        keys = tf.reshape(keys, [-1, keys.shape[2]])
+        keys = sparse_product(ones_at(places, batch * length), keys)
+        of_pairs = ones_at(places // length, batch)
+        query = sparse_product(of_pairs, query)
         of_query, of_key, of_difference, of_product = tf.split(self.kernel, 4)
         hidden = query @ (of_query + of_difference) + keys @ (of_key - of_difference)
         hidden += (query * keys) @ of_product + self.bias
-        return sum_by_place(self._relevance(hidden) * keys, rows, batch)
+        return sparse_product(of_pairs, self._relevance(hidden) * keys, transpose=True)
 
     def _relevance(self, hidden: tf.Tensor) -> tf.Tensor:
         """[pairs, width of the first layer], before its activation -> [pairs, 1]."""

@@ -1,8 +1,8 @@
 """Rows of embedding tables: how they are read, and how a training step reads each of them once.
 
-To read a row of a large table is to wait for memory. Where a step is traced as a graph on one CPU,
-each row is read once, spread to where it is wanted, gets the sum of its gradients, and reaches the
-optimizer, which need not read it again.
+To read a row of a large table is to wait for memory. Where a step is traced as a graph for one CPU
+replica, each row is read once, spread to where it is wanted, gets the sum of its gradients, and
+reaches the optimizer, which need not read it again.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def distinct_rows(
 
     Args:
       columns: for each vocabulary the rows that its columns read, int64 [ids] each. No row is of
-        two vocabularies, so that each is searched by itself: a small hash stays in the cache.
+        two vocabularies, so that each is searched by itself: a small hash stays in the cache. An
+        id beyond its vocabulary would be of another, and one of their gradients lost.
 
     Returns:
       The rows, int64 [distinct], each once; where those of each column are among them, int32 [ids].
@@ -107,11 +108,8 @@ def spread(read: tf.Tensor, *places: tf.Tensor) -> tuple[list[tf.Tensor], Callab
     return wanted, gradient
 
 
-@tf.custom_gradient
-def sum_by_place(
-    values: tf.Tensor, places: tf.Tensor, count: tf.Tensor
-) -> tuple[tf.Tensor, Callable]:
-    """Adds up vectors by their place, in float32.
+def sum_by_place(values: tf.Tensor, places: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Adds up vectors by their place.
 
     A product with a sparse matrix that has a one for each vector: on a CPU the sums are those of
     `tf.math.unsorted_segment_sum`, term by term, in half the time or less.
@@ -124,18 +122,27 @@ def sum_by_place(
     Returns:
       Like `values`, [count, dim].
     """
+    return sparse_product(ones_at(places, count), values, transpose=True)
+
+
+def ones_at(places: tf.Tensor, count: tf.Tensor) -> tf.SparseTensor:
+    """A matrix [vectors, count] with a one in each row, at its place: int [vectors]."""
     vectors = tf.size(places, tf.int64)
-    ones = tf.SparseTensor(
-        tf.stack([tf.cast(places, tf.int64), tf.range(vectors)], axis=1),
+    return tf.SparseTensor(
+        tf.stack([tf.range(vectors), tf.cast(places, tf.int64)], axis=1),
         tf.ones([vectors]),
-        tf.stack([count, vectors]),
+        tf.stack([vectors, count]),
     )
-    sums = tf.sparse.sparse_dense_matmul(ones, tf.cast(values, tf.float32))
 
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None, None]:
-        return tf.gather_nd(upstream, places[:, tf.newaxis]), None, None
 
-    return tf.cast(sums, values.dtype), gradient
+def sparse_product(
+    matrix: tf.SparseTensor, vectors: tf.Tensor, *, transpose: bool = False
+) -> tf.Tensor:
+    """`matrix @ vectors`, or its transpose by them, summed in float32 or more."""
+    kind = tf.float64 if vectors.dtype == tf.float64 else tf.float32
+    matrix = tf.SparseTensor(matrix.indices, tf.cast(matrix.values, kind), matrix.dense_shape)
+    product = tf.sparse.sparse_dense_matmul(matrix, tf.cast(vectors, kind), adjoint_a=transpose)
+    return tf.cast(product, vectors.dtype)
 
 
 def reread_rows(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
@@ -146,7 +153,8 @@ def reread_rows(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
       rows: int64 [ids].
     """
     origin = _origin(rows)
-    if origin is not None:
+    # What an inner graph writes, this one does not see.
+    if origin is not None and origin.graph is tf.compat.v1.get_default_graph():
         handle = origin.graph.capture(table.handle)
         users = handle.consumers()
         if all(user.type in _READS for user in users):

@@ -18,6 +18,7 @@ import contextlib
 import pathlib
 import signal
 import socket
+import time
 from collections.abc import Iterator
 
 from absl import flags
@@ -93,14 +94,15 @@ def main(argv: list[str]) -> None:
 
 
 def _is_met(dispatcher: InputService) -> bool:
-    """Waits for a dispatcher, as the worker itself would, but not deaf. False: a signal came."""
+    """Waits for a dispatcher, which TensorFlow's worker would do deaf. False: a signal came."""
     is_told = is_quiet()
     while not dispatcher.has_dispatcher():
         if not is_told:
             print(f"Waiting for the dispatcher at {dispatcher.address}.", flush=True)
             is_told = True
-        if signal.sigtimedwait(_SIGNALS, _ASK_SECONDS) is not None:
+        if signal.sigpending() & _SIGNALS:
             return False
+        time.sleep(_ASK_SECONDS)
     return True
 
 
@@ -157,6 +159,8 @@ def _held_back(signals: frozenset[signal.Signals]) -> Iterator[None]:
     try:
         yield
     finally:
+        while signal.sigpending() & signals:  # a second Ctrl-C, which would end the end
+            signal.sigwait(signals)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

@@ -78,8 +78,17 @@ class InputService:
         return gone_since is not None and time.monotonic() - gone_since >= self.patience_seconds
 
     def has_dispatcher(self) -> bool:
-        """Whether its dispatcher answers, with workers or without."""
-        return isinstance(self.trouble(), _NoWorker | None)
+        """Whether its dispatcher answers, with workers or without.
+
+        Raises:
+          InputServiceError: something else answers there.
+        """
+        trouble = self.trouble()
+        if isinstance(trouble, _OtherServer):
+            raise InputServiceError(
+                f"A worker joins a dispatcher. Received: {trouble} at {self.address}. {_MEND}"
+            )
+        return isinstance(trouble, _NoWorker | None)
 
     def trouble(self) -> str | None:
         """What is wrong with it now; None if its dispatcher and one of its workers answer."""
@@ -91,7 +100,7 @@ class InputService:
         except grpc.RpcError as error:
             return _told(error)
         except ValueError:  # protobuf's DecodeError is one
-            return "an answer of another kind of server"
+            return _OtherServer("an answer of another kind of server")
         for address in workers:
             try:
                 _call(address, _LIST_TASKS)
@@ -119,6 +128,10 @@ class _NoWorker(str):
     """Trouble that passes where a service is just starting."""
 
 
+class _OtherServer(str):
+    """Trouble that does not pass."""
+
+
 def _call(address: str, method: str) -> bytes:
     """Calls a method without arguments. Raises grpc.RpcError."""
     import grpc
@@ -134,7 +147,7 @@ def _told(error: grpc.RpcError) -> str:
         return "no connection"
     if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
         return f"no answer within {_ANSWER_SECONDS:g} s"
-    return f"an answer of another kind of server ({error.code().name})"
+    return _OtherServer(f"an answer of another kind of server ({error.code().name})")
 
 
 @functools.cache

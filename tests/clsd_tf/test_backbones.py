@@ -361,6 +361,17 @@ def test_din_leaves_padding_out_with_the_same_result(
         np.testing.assert_allclose(of_pairs, of_lists, atol=near * scale)
 
 
+def test_a_saved_din_can_be_trained_on(clicks, tmp_path):
+    backbone = get_backbone("din", clicks.inputs)
+    inputs = {f.name: tf.constant(clicks.features[f.name][:20]) for f in clicks.inputs}
+    backbone(inputs)
+    backbone.save(tmp_path / "din", save_format="tf")
+    loaded = tf.saved_model.load(str(tmp_path / "din"))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(loaded(inputs, training=True) ** 2)
+    assert all(g is not None for g in tape.gradient(loss, loaded.trainable_variables))
+
+
 def test_logistic_is_a_sum_of_weights(clicks):
     backbone = get_backbone("logistic", clicks.inputs)
     inputs, _ = parts_of(backbone, clicks)
