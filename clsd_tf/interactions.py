@@ -196,7 +196,7 @@ class ListAttention(keras.layers.Layer):
 
     Source: arXiv 1706.06978, section 4.3. Pairs are not put together: by rows of W, the first layer
     is q (W_1 + W_3) + k (W_2 - W_3) + (q * k) W_4. For a whole list that is one matrix, the same
-    for all of its k; in training on a CPU, where more than a third of a batch's lists is padding,
+    for all of its k; in training on a CPU, where more than half of a batch's lists is padding,
     the pairs are scored one by one, and padding costs nothing.
 
     Args:
@@ -235,7 +235,7 @@ class ListAttention(keras.layers.Layer):
         if training is not True or not is_on_cpu():
             return self._of_lists(query, keys, ids)
         return tf.cond(
-            3 * tf.math.count_nonzero(ids) < 2 * tf.size(ids, tf.int64),
+            2 * tf.math.count_nonzero(ids) < tf.size(ids, tf.int64),
             lambda: self._of_pairs(query, keys, ids),
             lambda: self._of_lists(query, keys, ids),
         )
