@@ -26,7 +26,7 @@ class EmbeddedColumns(dict[str, tf.Tensor]):
         self.runs = dict(runs or {})
 
     def column(self, name: str) -> tf.Tensor:
-        """The vectors of one column: as `[name]`, which costs less where many are wanted."""
+        """Vectors of one column, cut out of its run; where many are wanted `[name]` is cheaper."""
         for run, values in self.runs.items():
             if name in run:
                 widths = [self[column].shape[1] for column in run]

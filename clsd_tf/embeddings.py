@@ -201,12 +201,7 @@ class FusedEmbedding(keras.layers.Layer):
         for feature in itertools.chain(*cuts):
             ids = tf.reshape(tf.cast(inputs[feature.name], tf.int64), [-1])
             tables.setdefault(feature.table, {})[feature.name] = ids + offsets[feature.table]
-        rows, found = distinct_rows([list(columns.values()) for columns in tables.values()])
-        places = {
-            name: place
-            for columns, of_table in zip(tables.values(), found, strict=True)
-            for name, place in zip(columns, of_table, strict=True)
-        }
+        rows, places = distinct_rows(tables.values())
         together = [
             places[cut[0].name]
             if cut[0].is_list

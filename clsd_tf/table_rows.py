@@ -7,7 +7,7 @@ reaches the optimizer, which need not read it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import tensorflow as tf
 
@@ -55,22 +55,24 @@ def finds_distinct_rows() -> bool:
 
 
 def distinct_rows(
-    columns: Sequence[Sequence[tf.Tensor]],
-) -> tuple[tf.Tensor, list[list[tf.Tensor]]]:
+    vocabularies: Iterable[Mapping[str, tf.Tensor]],
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Finds what repeats among the rows that columns read.
 
     Args:
-      columns: for each vocabulary the rows that its columns read, int64 [ids] each. No row is of
-        two vocabularies, so that each is searched by itself: a small hash stays in the cache. An
-        id beyond its vocabulary would be of another, and one of their gradients lost.
+      vocabularies: for each, column -> the rows that it reads, int64 [ids]. No row is of two
+        vocabularies, so that each is searched by itself: a small hash stays in the cache. An id
+        beyond its vocabulary would be of another, and one of their gradients lost.
 
     Returns:
-      The rows, int64 [distinct], each once; where those of each column are among them, int32 [ids].
+      The rows, int64 [distinct], each once; column -> where its rows are among them, int32 [ids].
     """
-    found, places, first = [], [], tf.constant(0)
-    for of_vocabulary in columns:
-        rows, at = tf.unique(tf.concat(of_vocabulary, axis=0))
-        places.append(tf.split(at + first, [tf.size(column) for column in of_vocabulary]))
+    found, first = [], tf.constant(0)
+    places: dict[str, tf.Tensor] = {}
+    for columns in vocabularies:
+        rows, at = tf.unique(tf.concat([*columns.values()], axis=0))
+        cut = tf.split(at + first, [tf.size(column) for column in columns.values()])
+        places.update(zip(columns, cut, strict=True))
         found.append(rows)
         first += tf.size(rows)
     rows = tf.identity(tf.concat(found, axis=0))

@@ -60,7 +60,7 @@ _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 _MIB = 1 << 20
 _HEARTBEAT_MS = 1000
 _ASK_SECONDS = 1.0
-# A worker that waits for its dispatcher gives up after that long.
+# How long a worker waits for a dispatcher that it has met and that is gone.
 _DISPATCHER_TIMEOUT_MS = 3_600_000
 
 

@@ -86,7 +86,8 @@ class InputService:
         trouble = self.trouble()
         if isinstance(trouble, _OtherServer):
             raise InputServiceError(
-                f"A worker joins a dispatcher. Received: {trouble} at {self.address}. {_MEND}"
+                f"A worker joins a dispatcher. Received: {trouble} at {self.address}. Expected: "
+                "the address that `clsd-input-service --role=dispatcher` prints, as grpc://host:port."
             )
         return isinstance(trouble, _NoWorker | None)
 

@@ -6,6 +6,7 @@ change what is read, and nothing may wait without end.
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import logging
 import os
@@ -17,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -275,6 +277,17 @@ def test_a_worker_that_waits_for_its_dispatcher_ends_by_a_signal():
             assert worker.wait(20) == 0
         finally:
             worker.kill()
+
+
+def test_a_worker_does_not_wait_for_another_kind_of_server():
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
+    port = server.add_insecure_port("localhost:0")
+    server.start()
+    try:
+        with pytest.raises(InputServiceError, match=r"joins a dispatcher.*UNIMPLEMENTED.*--role="):
+            InputService(f"grpc://localhost:{port}").has_dispatcher()
+    finally:
+        server.stop(None)
 
 
 @pytest.mark.parametrize(
