@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from data_pipeline.input_service import _held_back
 from data_pipeline.reader import ShardError, make_dataset, read_errors
 from data_pipeline.served_batches import Order, served_batches, service_errors
 from data_pipeline.service_client import InputService, InputServiceError
@@ -277,6 +278,13 @@ def test_a_worker_that_waits_for_its_dispatcher_ends_by_a_signal():
             assert worker.wait(20) == 0
         finally:
             worker.kill()
+
+
+def test_signals_while_it_ends_are_not_heard_after_that():
+    with _held_back(frozenset({signal.SIGINT})):
+        signal.raise_signal(signal.SIGINT)
+        assert signal.sigwait({signal.SIGINT}) == signal.SIGINT
+        signal.raise_signal(signal.SIGINT)  # would be a KeyboardInterrupt
 
 
 def test_a_worker_does_not_wait_for_another_kind_of_server():
