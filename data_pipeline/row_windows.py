@@ -33,6 +33,7 @@ class RowReader:
     ):
         self._columnar = manifest.layout == "columnar"
         self._record_rows = record_rows(manifest)
+        self._at_once = max(1, _ROWS_AT_ONCE // self._record_rows)
         self._features = features
         place = pathlib.Path(directory).resolve()  # another process may have to find it
         files = {_SERIALIZED: [place / part.shard.file for part in share]}
@@ -63,7 +64,9 @@ class RowReader:
         Args:
           seed: int64 `[2]`, of the order of files and of the rows in each window; None: as written.
         """
-        records = self._records(seed).rebatch(max(1, WINDOW_ROWS // self._record_rows))
+        records, size = self._records(seed), max(1, WINDOW_ROWS // self._record_rows)
+        # Records that come by themselves are moved into a batch; `rebatch` would copy them.
+        records = records.batch(size) if self._at_once == 1 else records.rebatch(size)
 
         def window(number: tf.Tensor, table: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             if self._columnar:
@@ -107,26 +110,25 @@ class RowReader:
         return features, tf.cast(features.pop(LABEL), tf.float32), features.pop(WEIGHT)
 
     def _records(self, seed: tf.Tensor | None) -> tf.data.Dataset:
-        """Serialized records, several to an element: taking single ones is what costs."""
+        """Serialized records; of few rows several to an element: taking each is what costs."""
         parts, cycle_length = self._parts, 1
         if seed is not None:
             order = _permutation(tf.size(parts[1]), seed)
             parts = tf.nest.map_structure(lambda values: tf.gather(values, order), parts)
             cycle_length = _OPEN_FILES
-        at_once = max(1, _ROWS_AT_ONCE // self._record_rows)
         # A record of many rows is read to where it stays; by way of a buffer it is copied twice.
         buffers = {_SERIALIZED: 0 if self._columnar else None, TEACHER_LOGIT: None}
 
         def records_of(
             paths: dict[str, tf.Tensor], first: tf.Tensor, every: tf.Tensor
         ) -> tf.data.Dataset:
-            batches = {
-                name: tf.data.TFRecordDataset(path, buffer_size=buffers[name])
-                .shard(every, first)
-                .batch(at_once)
+            records = {
+                name: tf.data.TFRecordDataset(path, buffer_size=buffers[name]).shard(every, first)
                 for name, path in paths.items()
             }
-            return tf.data.Dataset.zip(batches)
+            if self._at_once > 1:
+                records = {name: each.batch(self._at_once) for name, each in records.items()}
+            return tf.data.Dataset.zip(records)
 
         return tf.data.Dataset.from_tensor_slices(parts).interleave(
             records_of,

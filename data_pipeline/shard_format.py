@@ -147,10 +147,17 @@ def parse_blocks(serialized: tf.Tensor, features: Sequence[ShardFeature]) -> dic
         serialized, {f.name: tf.io.FixedLenFeature([], tf.string) for f in features}
     )
 
+    sizes = tf.strings.length(parsed[features[0].name])
+    alike = tf.reduce_all(sizes == sizes[:1])
+
     def values(feature: ShardFeature, dtype: str) -> tf.Tensor:
-        # Blocks may differ in length, so they are joined as bytes before they are decoded.
-        joined = tf.strings.reduce_join(parsed[feature.name])
-        return tf.io.decode_raw(joined, dtype, little_endian=True)
+        blocks = parsed[feature.name]
+        # Blocks of one length are decoded as they are; others, as the last of a shard, are joined
+        # before, which is a copy of them.
+        blocks = tf.cond(
+            alike, lambda: blocks, lambda: tf.strings.reduce_join(blocks, keepdims=True)
+        )
+        return tf.reshape(tf.io.decode_raw(blocks, dtype, little_endian=True), [-1])
 
     packed = _packed(features)
     table = {f.name: tf.reshape(values(f, f.dtype), _shape(f)) for f in features if f not in packed}

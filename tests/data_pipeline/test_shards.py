@@ -130,7 +130,8 @@ def test_columnar_record_holds_little_endian_arrays(generate):
     np.testing.assert_array_equal(users, [row["_user"] for row in expected[:16]])
 
 
-def test_blocks_of_any_length_come_back_bit_by_bit():
+@pytest.mark.parametrize(("block_rows", "blocks"), [(4, 3), (5, 2), (10, 1)])
+def test_blocks_of_any_length_come_back_bit_by_bit(block_rows, blocks):
     features = [
         ShardFeature("small", "int32"),
         ShardFeature("x", "float32"),
@@ -146,9 +147,9 @@ def test_blocks_of_any_length_come_back_bit_by_bit():
         "list": np.arange(3 * rows, dtype=np.int32).reshape(rows, 3),
         "y": np.linspace(0, 1, rows, dtype=np.float32),
     }
-    write = Serializer(features, "columnar", block_rows=4)
+    write = Serializer(features, "columnar", block_rows)
     records = list(write({**arrays, "_row": arrays["large"]}))
-    assert len(records) == 3  # of 4, 4 and 2 rows
+    assert len(records) == blocks  # the last of three is smaller
     table = parse_blocks(tf.constant(records), features)
     assert table[PACKED].shape == (rows, 3)
     order = np.random.default_rng(0).permutation(rows)
