@@ -17,10 +17,14 @@ class MachineRates:
     Attributes:
       flops: of the product of two float32 matrices.
       copied_bytes: of a copy between buffers larger than the caches.
+      rows: of an embedding table that are read and written, each once.
+      scalars: the same of a table with one number in each row.
     """
 
     flops: float
     copied_bytes: float
+    rows: float
+    scalars: float
 
 
 def read_floor(row_bytes: int, rates: MachineRates) -> float:
@@ -35,6 +39,18 @@ def dense_floor(multiplications: int, rates: MachineRates) -> float:
     weight and input; each multiplication comes with an addition.
     """
     return 1e6 * 6 * multiplications / rates.flops
+
+
+def rows_floor(read: float, rates: MachineRates, *, rows: int, scalars: int) -> float:
+    """CPU microseconds an example of the rows that a training step must read and write.
+
+    Args:
+      read: different rows that an example reads of a table, on the average of a batch.
+      rates: of the machine.
+      rows: tables of vectors, what the optimizer keeps beside them included.
+      scalars: tables with one number in each row, likewise.
+    """
+    return 1e6 * read * (rows / rates.rows + scalars / rates.scalars)
 
 
 def stack_multiplications(widths: Sequence[int]) -> int:

@@ -8,8 +8,9 @@ import pathlib
 import platform
 from collections.abc import Sequence
 
+from experiments.benchmarks.contenders import Target
 from experiments.benchmarks.driver import Measured
-from experiments.benchmarks.summaries import Spread, digits
+from experiments.benchmarks.summaries import Outcome, Spread, digits
 
 _REACHED = {True: "yes", False: "**no**", None: ""}
 _COMMON = ("cpu_us", "per_second", "peak_mb")
@@ -75,8 +76,24 @@ def _section(one: Measured) -> list[str]:
         lines += ["", f"Floor, {name}: {digits(floor)} us{times}."]
     if one.outcomes:
         lines += ["", "| ratio | measured | reached |", "|---|---|---|"]
-        lines += [f"| {o.target} | {o.ratio} | {_REACHED[o.reached]} |" for o in one.outcomes]
+        lines += [f"| {o.target} | {o.ratio} | {_reached(o, one)} |" for o in one.outcomes]
     return lines
+
+
+def _reached(outcome: Outcome, one: Measured) -> str:
+    allowed = _allowed(outcome.target, one)
+    if outcome.reached is not False or allowed is None or allowed >= outcome.target.bound:
+        return _REACHED[outcome.reached]
+    return f"{_REACHED[False]}; a floor allows {digits(allowed)}"
+
+
+def _allowed(target: Target, one: Measured) -> float | None:
+    """The ratio to a peer that the first contender would have at its highest floor."""
+    own = one.comparison.contenders[0].name
+    if not one.comparison.floors or target.under != own or target.measure != "cpu_us":
+        return None
+    peer = Spread.of([s["cpu_us"] for s in one.samples[target.over]]).median
+    return target.scale * peer / max(one.comparison.floors.values())
 
 
 def _cell(samples: Sequence[dict[str, float]], name: str) -> str:
@@ -98,5 +115,12 @@ def _entry(one: Measured) -> dict[str, object]:
             }
             for contender in one.comparison.contenders
         },
-        "outcomes": [{**dataclasses.asdict(o), "description": str(o.target)} for o in one.outcomes],
+        "outcomes": [
+            {
+                **dataclasses.asdict(o),
+                "description": str(o.target),
+                "floor_allows": _allowed(o.target, one),
+            }
+            for o in one.outcomes
+        ],
     }

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import pathlib
+import sys
 
 import numpy as np
+import pyarrow.csv as pa_csv
 import pytest
 
 from clsd_tf import ModelFeature, get_backbone
-from experiments.benchmarks.click_log import LogSize, log_tables, spec_text
+from experiments.benchmarks.click_log import LogSize, log_tables, make_log, spec_text
 from experiments.benchmarks.contenders import Comparison, Contender, Target
-from experiments.benchmarks.driver import measure
+from experiments.benchmarks.driver import Measured, measure
 from experiments.benchmarks.environments import environment_names, make_environment, python_of
 from experiments.benchmarks.floors import (
     MachineRates,
     dense_floor,
     read_floor,
+    rows_floor,
     stack_multiplications,
 )
 from experiments.benchmarks.report import metrics, table
-from experiments.benchmarks.stages.train import DEFAULT_SIZES
+from experiments.benchmarks.stages.train import DEFAULT_SIZES, distinct_rows
 from experiments.benchmarks.summaries import Spread, digits, growth_exponent, outcome, sample
+from experiments.benchmarks.worker_process import WORKERS, WorkerProcess
 
 
 class TestSummaries:
@@ -69,12 +74,33 @@ class TestSummaries:
 
 
 class TestFloors:
-    rates = MachineRates(flops=6e9, copied_bytes=2e6)
+    rates = MachineRates(flops=6e9, copied_bytes=2e6, rows=1e7, scalars=4e7)
 
     def test_by_hand(self):
         assert stack_multiplications([4, 3, 2]) == 18
         assert dense_floor(1000, self.rates) == pytest.approx(1.0)  # 6000 operations
         assert read_floor(100, self.rates) == pytest.approx(100.0)  # 200 bytes
+        # 20 rows, each in a table of vectors, .1 us, and in two of numbers, .025 us
+        assert rows_floor(20, self.rates, rows=1, scalars=2) == pytest.approx(3.0)
+
+    def test_rows_that_repeat_in_a_batch_are_read_once(self, arrays):
+        # Two batches of `item`, all different; the 0 of `past` is an item of the first alone.
+        assert distinct_rows(str(arrays), 20_000, lists=False) == pytest.approx(1.0)
+        assert distinct_rows(str(arrays), 20_000, lists=True) == pytest.approx(40_001 / 40_000)
+
+    def test_a_target_that_a_floor_forbids_is_told(self):
+        contenders = (Contender("own", ""), Contender("peer", ""))
+        targets = Target("peer", "own", 3.0, "at least"), Target("peer", "own", 2.0, "at least")
+        samples = {"own": [{"cpu_us": 8.0}], "peer": [{"cpu_us": 10.0}]}
+        found = [outcome(target, samples) for target in targets]
+        floors = {"products": 1.0, "products and rows": 4.0}
+        comparison = Comparison("train", "a test", contenders, targets, floors=floors)
+        measured = Measured(comparison, samples, {}, {}, found)
+        forbidden, missed = table([measured]).splitlines()[-2:]
+        assert forbidden.endswith("| **no**; a floor allows 2.5 |")
+        assert missed.endswith("| **no** |")
+        told = metrics([measured])["comparisons"][0]["outcomes"]
+        assert [each["floor_allows"] for each in told] == [2.5, 2.5]
 
 
 class TestLog:
@@ -104,9 +130,9 @@ def arrays(tmp_path) -> pathlib.Path:
     directory = tmp_path / "arrays"
     directory.mkdir()
     columns = [
-        {"name": "item", "kind": "categorical", "cardinality": 9, "length": None},
-        {"name": "past", "kind": "categorical", "cardinality": 9, "length": 3},
-        {"name": "x", "kind": "numeric", "cardinality": 0, "length": None},
+        {"name": "item", "kind": "categorical", "length": None, "table": "item"},
+        {"name": "past", "kind": "categorical", "length": 3, "table": "item"},
+        {"name": "x", "kind": "numeric", "length": None},
     ]
     (directory / "columns.json").write_text(json.dumps(columns))
     rows = 40_000
@@ -152,6 +178,35 @@ def test_contenders_run_in_turns_and_failures_are_told(tmp_path, arrays):
     assert "| cpu_us: two / one at most 100 |" in text
     entry = json.loads(json.dumps(metrics([measured])))["comparisons"][0]
     assert entry["contenders"]["one"]["samples"] == measured.samples["one"]
+
+
+def test_the_least_program_does_what_the_preparation_does(tmp_path):
+    """On the rows of the last days, whose order it keeps."""
+    size = LogSize(rows=3000, categorical=3, numeric=2, vocabulary=50, history=4)
+    log = make_log(tmp_path, size)
+    options = {"log": str(log), "rows": 3000, "history": 4, "output_dir": str(tmp_path / "out")}
+    script = WORKERS / "least_prepare.py"
+    with WorkerProcess(pathlib.Path(sys.executable), script, tmp_path / "worker.log") as worker:
+        worker.prepare(options)
+        assert worker.run(1)["examples"] == 3000
+    table_of_log = pa_csv.read_csv(log / "log.csv")
+    raw = {name: table_of_log[name].to_numpy() for name in table_of_log.column_names}
+    written = np.fromfile(tmp_path / "out" / "rows.bin", np.int32).reshape(11, 3000)
+    ids, numbers = written[:3], written[3:5].view(np.float32)
+    lists = written[7:].reshape(3000, 4)
+    by_rank = collections.Counter(raw["c02"][:2400]).most_common()
+    counts = [count for _, count in by_rank]
+    found = np.bincount(ids[2][:2400], minlength=2 + len(counts))[2:]
+    assert found.tolist() == counts
+    assert numbers[0][:2400].mean() == pytest.approx(0.0, abs=1e-3)
+    assert numbers[0][:2400].std() == pytest.approx(1.0, abs=1e-3)
+    item_ids = dict(zip(raw["item_id"][2400:], ids[1][2400:], strict=True))
+    for row in range(2400, 3000, 50):
+        clicked = (raw["user_id"][:row] == raw["user_id"][row]) & (raw["click"][:row] == 1)
+        expected = [item_ids.get(item) for item in raw["item_id"][:row][clicked][-4:]]
+        received = lists[row][: len(expected)]
+        assert all(a == b for a, b in zip(received, expected, strict=True) if b is not None)
+        assert not lists[row][len(expected) :].any()
 
 
 @pytest.mark.parametrize("name", ["mlp", "deepfm", "dcn_v2", "din"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from experiments.benchmarks.floors import MachineRates
 from experiments.benchmarks.settings import Settings
 
 _NAME = "machine"
+_DIM = 16
 
 
 def measure_rates(
@@ -22,19 +24,27 @@ def measure_rates(
     logs: pathlib.Path,
     progress: Callable[[str], None],
 ) -> MachineRates:
-    """Measures products of the shape of a cross layer, and copies.
+    """Measures products of the shape of a cross layer, copies, and rows of embedding tables.
 
     Raises:
       RuntimeError: it failed.
     """
-    width = 16 * settings.size.categorical
-    shape = {"rows": settings.batch_size, "inner": width, "columns": width}
-    comparison = Comparison("rates", _NAME, (Contender(_NAME, "machine_rates", shape, steps=10),))
+    size = settings.size
+    width = _DIM * size.categorical
+    options = {
+        "rows": settings.batch_size,
+        "inner": width,
+        "columns": width,
+        "table_rows": size.categorical * (size.vocabulary + 2),
+        "dim": _DIM,
+        "read_rows": min(settings.batch_size, size.vocabulary) * size.categorical,
+    }
+    comparison = Comparison("rates", _NAME, (Contender(_NAME, "machine_rates", options, steps=10),))
     measured = measure(
         comparison, repetitions=5, environments=environments, logs=logs, progress=progress
     )
     if _NAME in measured.skipped:
         raise RuntimeError(f"The machine's rates: {measured.skipped[_NAME]}")
     samples = measured.samples[_NAME]
-    flops, copied = (float(np.median([s[n] for s in samples])) for n in ("flops", "copied_bytes"))
-    return MachineRates(flops, copied)
+    names = [field.name for field in dataclasses.fields(MachineRates)]
+    return MachineRates(**{n: float(np.median([s[n] for s in samples])) for n in names})

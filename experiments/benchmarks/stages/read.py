@@ -11,6 +11,7 @@ from experiments.benchmarks.settings import Settings
 
 _ROW = "clsd_tf, row layout"
 _BATCHED, _PARQUET, _GRAIN = "make_batched_features_dataset", "pyarrow", "grain"
+_PARQUET_CHECKED = "pyarrow, checksums"  # as records of shards are
 _BY_ITSELF, _THROUGH = "each by itself", "through the service"
 _ROW_STEPS_SHARE = 4  # a row layout is slower by more; a run has to be longer than its buffers
 
@@ -33,12 +34,19 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
             Contender(_ROW, "own_read", {**row, **batch}, steps=few),
             Contender(_BATCHED, "batched_features_read", {**row, **arrays, **batch}, steps=few),
             Contender(_PARQUET, "parquet_read", {**arrays, **batch}, steps=steps),
+            Contender(
+                _PARQUET_CHECKED,
+                "parquet_read",
+                {**arrays, **batch, "checked": True},
+                steps=steps,
+            ),
             Contender(_GRAIN, "grain_read", {**arrays, **batch}, "grain", steps=steps),
         ),
         (
             Target(_BATCHED, OURS, 20, "at least"),
             Target(_BATCHED, _ROW, 1.5, "at least"),
             Target(_PARQUET, OURS, 1.5, "at least"),
+            Target(_PARQUET_CHECKED, OURS),
             Target(_GRAIN, OURS, 1.5, "at least"),
         ),
         floors={"two copies of a row": read_floor(row_bytes, rates)},

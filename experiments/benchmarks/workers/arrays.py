@@ -12,6 +12,7 @@ import pathlib
 import numpy as np
 
 LABEL = "_label"
+BATCHES = 8  # that training steps take in turns
 
 
 def load_columns(directory: str, lists: bool = True) -> list[dict]:

@@ -7,6 +7,7 @@ import os
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # what DeepCTR is written for
 
 import tensorflow as tf
+from arrays import BATCHES
 from deepctr.feature_column import DenseFeat, SparseFeat, VarLenSparseFeat
 from deepctr.models import DCN, DIN, PNN, DeepFM
 from training_data import FitWorker
@@ -52,7 +53,7 @@ class DeepCTRTraining(FitWorker):
             names = {"click_history": "hist_item_id"}
             return {names.get(name, name): v for name, v in features.items()}, label
 
-        return batches.take(8).map(rename).cache().repeat().prefetch(2)
+        return batches.take(BATCHES).map(rename).cache().repeat().prefetch(2)
 
 
 def _model(backbone: str, feats: list, sizes: dict | None) -> tf.keras.Model:

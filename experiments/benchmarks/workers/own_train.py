@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 import tf_keras as keras
+from arrays import BATCHES
 from training_data import FitWorker
 from worker_protocol import serve
 
@@ -67,7 +68,7 @@ class OwnTraining(FitWorker):
             return {**features, "_group": group, "_teacher_logit": logit}, label
 
         # Kept after the change, which is not a part of training.
-        return batches.take(8).map(add).cache().repeat().prefetch(2)
+        return batches.take(BATCHES).map(add).cache().repeat().prefetch(2)
 
 
 def _optimizer(name: str) -> keras.optimizers.Optimizer | None:

@@ -12,6 +12,7 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras as keras
+from arrays import BATCHES
 from training_data import FitWorker
 from worker_protocol import serve
 
@@ -50,7 +51,7 @@ class RankingTraining(FitWorker):
             sparse = {name: v for name, v in features.items() if not v.dtype.is_floating}
             return {"dense_features": tf.stack(dense, 1), "sparse_features": sparse}, label
 
-        return batches.take(8).map(sort).cache().repeat().prefetch(2)
+        return batches.take(BATCHES).map(sort).cache().repeat().prefetch(2)
 
 
 class _Tables(keras.layers.Layer):

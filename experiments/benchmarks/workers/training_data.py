@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from arrays import load_arrays, load_columns
-
-BATCHES = 8
+from arrays import BATCHES, load_arrays, load_columns
 
 
 def load_batches(options: dict) -> tuple[list[dict], dict[str, np.ndarray], np.ndarray]:
