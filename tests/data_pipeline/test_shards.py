@@ -165,6 +165,22 @@ def test_blocks_of_any_length_come_back_bit_by_bit(block_rows, blocks):
     assert alone.keys() == unpack(alone, features[3:4]).keys() == {"list"}
 
 
+def test_what_is_packed_keeps_its_bits_whatever_number_they_would_be():
+    """Among them floats that are no numbers, which arithmetic would change."""
+    features = [ShardFeature(f"id_{i}", "int32") for i in range(20)]
+    features += [ShardFeature(f"x_{i}", "float32") for i in range(8)]
+    random = np.random.default_rng(0)
+    bits = random.integers(-(2**31), 2**31, (28, 3000)).astype(np.int32)
+    bits[:, :4] = np.array([0x7F800001, -0x3EDCBB, 1, -(2**31)])
+    arrays = {f.name: b.view(f.dtype) for f, b in zip(features, bits, strict=True)}
+    write = Serializer(features, "columnar", block_rows=1000)
+    records = list(write({**arrays, "_row": arrays["id_0"]}))
+    read = unpack(parse_blocks(tf.constant(records), features), features)
+    for feature in features:
+        values = read[feature.name].numpy().astype(feature.dtype)
+        assert values.tobytes() == arrays[feature.name].tobytes()
+
+
 def test_only_declared_sizes_beyond_32_bits_take_64(generate):
     spec = generate(1).spec
     big = spec.column("device").model_copy(update={"num_buckets": 2**31})
