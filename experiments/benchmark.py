@@ -3,7 +3,7 @@ r"""Measures every stage beside what one would use instead, on the same rows and
 python -m experiments.benchmark --output_dir=benchmark --environments=environments
 python -m experiments.benchmark --output_dir=benchmark --only=read,train --rows=200000
 python -m experiments.benchmark --output_dir=benchmark_dcn --only=train --cases="dcn_v2, like" \
-    --rows=200000 --steps=4 --repetitions=3
+    --rows=200000 --steps=8 --repetitions=3
 
 Leaves `table.md` and `results.json` in the output directory; the log and what is made of it stay
 in `data/` there and are used again. A peer whose environment is absent is skipped with the reason;
@@ -37,7 +37,12 @@ _NUMERIC = flags.DEFINE_integer("numeric", 6, "Columns of numbers.", 2)
 _VOCABULARY = flags.DEFINE_integer("vocabulary", 100_000, "Ids of each column.", 10)
 _HISTORY = flags.DEFINE_integer("history", 50, "Clicks kept of each user.", 1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 4096, "Impressions a step.", 1)
-_STEPS = flags.DEFINE_integer("steps", 10, "Steps of training in a repetition.", 1)
+_STEPS = flags.DEFINE_integer(
+    "steps",
+    40,
+    "Steps of training in a repetition; they share the cost of a call of `fit`.",
+    1,
+)
 _REPETITIONS = flags.DEFINE_integer("repetitions", 5, "Rounds that count.", 1)
 _GROWTH_ROWS = flags.DEFINE_list(
     "growth_rows",

@@ -9,6 +9,8 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 
+DIM = 16  # of the rows whose rate is measured
+
 
 @dataclasses.dataclass(frozen=True)
 class MachineRates:
@@ -17,7 +19,7 @@ class MachineRates:
     Attributes:
       flops: of the product of two float32 matrices.
       copied_bytes: of a copy between buffers larger than the caches.
-      rows: of an embedding table that are read and written, each once.
+      rows: of `DIM` numbers, of an embedding table, that are read and written, each once.
       scalars: the same of a table with one number in each row.
     """
 
@@ -32,7 +34,7 @@ def read_floor(row_bytes: int, rates: MachineRates) -> float:
     return 1e6 * 2 * row_bytes / rates.copied_bytes
 
 
-def dense_floor(multiplications: int, rates: MachineRates) -> float:
+def dense_floor(multiplications: float, rates: MachineRates) -> float:
     """CPU microseconds an example of the matrix products of a training step.
 
     A weight is multiplied once on the way forward and twice on the way back, for the gradients of

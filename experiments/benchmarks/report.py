@@ -81,13 +81,13 @@ def _section(one: Measured) -> list[str]:
 
 
 def _reached(outcome: Outcome, one: Measured) -> str:
-    allowed = _allowed(outcome.target, one)
-    if outcome.reached is not False or allowed is None or allowed >= outcome.target.bound:
+    most = _at_the_floor(outcome.target, one)
+    if outcome.reached is not False or most is None or most >= outcome.target.bound:
         return _REACHED[outcome.reached]
-    return f"{_REACHED[False]}; a floor allows {digits(allowed)}"
+    return f"{_REACHED[False]}; {digits(most)} at the floor"
 
 
-def _allowed(target: Target, one: Measured) -> float | None:
+def _at_the_floor(target: Target, one: Measured) -> float | None:
     """The ratio to a peer that the first contender would have at its highest floor."""
     own = one.comparison.contenders[0].name
     if not one.comparison.floors or target.under != own or target.measure != "cpu_us":
@@ -119,7 +119,7 @@ def _entry(one: Measured) -> dict[str, object]:
             {
                 **dataclasses.asdict(o),
                 "description": str(o.target),
-                "floor_allows": _allowed(o.target, one),
+                "at_the_floor": _at_the_floor(o.target, one),
             }
             for o in one.outcomes
         ],

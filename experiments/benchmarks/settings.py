@@ -16,7 +16,7 @@ class Settings:
       directory: of data and scratch files; what is there already is used again.
       size: of the log.
       batch_size: impressions a step.
-      steps: of training in a repetition.
+      steps: of training in a repetition; other stages take a multiple of it.
       growth_rows: rows of the logs by which growth is measured; the last for memory too.
       cases: part of the names of cases that are measured; empty: all.
     """
@@ -24,7 +24,7 @@ class Settings:
     directory: pathlib.Path
     size: LogSize
     batch_size: int = 4096
-    steps: int = 10
+    steps: int = 40
     growth_rows: tuple[int, ...] = ()
     cases: str = ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import json
 import pathlib
 import sys
@@ -10,8 +11,10 @@ import sys
 import numpy as np
 import pyarrow.csv as pa_csv
 import pytest
+import tensorflow as tf
 
-from clsd_tf import ModelFeature, get_backbone
+from clsd_tf import ClickConfidenceModel, ModelFeature, get_backbone
+from clsd_tf.optimizers import SparseAdagrad
 from experiments.benchmarks.click_log import LogSize, log_tables, make_log, spec_text
 from experiments.benchmarks.contenders import Comparison, Contender, Target
 from experiments.benchmarks.driver import Measured, measure
@@ -24,9 +27,10 @@ from experiments.benchmarks.floors import (
     stack_multiplications,
 )
 from experiments.benchmarks.report import metrics, table
-from experiments.benchmarks.stages.train import DEFAULT_SIZES, distinct_rows
+from experiments.benchmarks.stages.train import DEFAULT_SIZES
+from experiments.benchmarks.step_floors import Read, multiplications, read_of, tables_of
 from experiments.benchmarks.summaries import Spread, digits, growth_exponent, outcome, sample
-from experiments.benchmarks.worker_process import WORKERS, WorkerProcess
+from experiments.benchmarks.worker_process import WORKERS, WorkerError, WorkerProcess
 
 
 class TestSummaries:
@@ -83,10 +87,40 @@ class TestFloors:
         # 20 rows, each in a table of vectors, .1 us, and in two of numbers, .025 us
         assert rows_floor(20, self.rates, rows=1, scalars=2) == pytest.approx(3.0)
 
-    def test_rows_that_repeat_in_a_batch_are_read_once(self, arrays):
-        # Two batches of `item`, all different; the 0 of `past` is an item of the first alone.
-        assert distinct_rows(str(arrays), 20_000, lists=False) == pytest.approx(1.0)
-        assert distinct_rows(str(arrays), 20_000, lists=True) == pytest.approx(40_001 / 40_000)
+    def test_what_repeats_in_a_batch_is_read_once_and_padding_is_no_element(self, arrays):
+        # Two batches of `item`, all different, and 5 of 15 that are not whole; `past` is padding
+        # but for one item of the second batch, and 0 is an item of the first batch alone.
+        past = np.zeros((40_000, 3), np.int32)
+        past[20_000, :2] = 20_007
+        np.save(arrays / "past.npy", past)
+        assert read_of(str(arrays), 20_000, lists=False) == Read(1, 1, 0.0, 1.0)
+        assert read_of(str(arrays), 20_000, lists=True) == Read(
+            1, 2, pytest.approx(2 / 40_000), pytest.approx(40_001 / 40_000)
+        )
+        assert read_of(str(arrays), 15_000, lists=False).rows == pytest.approx(1.0)
+
+    def test_products_of_a_step_by_hand(self):
+        sizes = {"dim": 2, "units": [3], "num_cross_layers": 2, "attention_units": [5]}
+        assert multiplications("mlp", 7, sizes) == 7 * 3 + 3
+        assert multiplications("dcn_v2", 7, sizes) == 7 * 3 + 3 + 2 * 49 + 7
+        pairs = 2 * 5 + 1.5 * (2 * 5 + 5)
+        assert multiplications("din", 7, sizes, elements=1.5) == 7 * 3 + 3 + pairs
+
+    @pytest.mark.parametrize("kept", ["rows", "scalars"])
+    @pytest.mark.parametrize("name", ["mlp", "deepfm", "dcn_v2"])
+    def test_tables_are_those_of_backbone_and_optimizer(self, name, kept):
+        item = ModelFeature("item", "categorical", cardinality=9, table="item", role="item")
+        model = ClickConfidenceModel(get_backbone(name, [item]))
+        model.compile(SparseAdagrad() if kept == "rows" else None)
+        batch = tf.data.Dataset.from_tensors(({"item": tf.constant([1, 2])}, tf.zeros([2])))
+        model.fit(batch, verbose=0)
+        optimizers = getattr(model.optimizer, "optimizers", [model.optimizer])
+        state = [v for each in optimizers for v in each.variables]
+        tables = [v.shape for v in (*model.trainable_weights, *state) if v.shape[:1] == [9]]
+        found = collections.Counter(
+            "rows" if shape.num_elements() > 9 else "scalars" for shape in tables
+        )
+        assert found == tables_of(name, kept)
 
     def test_a_target_that_a_floor_forbids_is_told(self):
         contenders = (Contender("own", ""), Contender("peer", ""))
@@ -97,10 +131,10 @@ class TestFloors:
         comparison = Comparison("train", "a test", contenders, targets, floors=floors)
         measured = Measured(comparison, samples, {}, {}, found)
         forbidden, missed = table([measured]).splitlines()[-2:]
-        assert forbidden.endswith("| **no**; a floor allows 2.5 |")
+        assert forbidden.endswith("| **no**; 2.5 at the floor |")
         assert missed.endswith("| **no** |")
         told = metrics([measured])["comparisons"][0]["outcomes"]
-        assert [each["floor_allows"] for each in told] == [2.5, 2.5]
+        assert [each["at_the_floor"] for each in told] == [2.5, 2.5]
 
 
 class TestLog:
@@ -130,9 +164,9 @@ def arrays(tmp_path) -> pathlib.Path:
     directory = tmp_path / "arrays"
     directory.mkdir()
     columns = [
-        {"name": "item", "kind": "categorical", "length": None, "table": "item"},
-        {"name": "past", "kind": "categorical", "length": 3, "table": "item"},
-        {"name": "x", "kind": "numeric", "length": None},
+        {"name": "item", "kind": "categorical", "cardinality": 9, "length": None, "table": "item"},
+        {"name": "past", "kind": "categorical", "cardinality": 9, "length": 3, "table": "item"},
+        {"name": "x", "kind": "numeric", "cardinality": 0, "length": None},
     ]
     (directory / "columns.json").write_text(json.dumps(columns))
     rows = 40_000
@@ -180,33 +214,75 @@ def test_contenders_run_in_turns_and_failures_are_told(tmp_path, arrays):
     assert entry["contenders"]["one"]["samples"] == measured.samples["one"]
 
 
-def test_the_least_program_does_what_the_preparation_does(tmp_path):
-    """On the rows of the last days, whose order it keeps."""
+def test_a_preparation_of_arrays_alone_writes_what_the_log_says(tmp_path):
     size = LogSize(rows=3000, categorical=3, numeric=2, vocabulary=50, history=4)
     log = make_log(tmp_path, size)
     options = {"log": str(log), "rows": 3000, "history": 4, "output_dir": str(tmp_path / "out")}
-    script = WORKERS / "least_prepare.py"
-    with WorkerProcess(pathlib.Path(sys.executable), script, tmp_path / "worker.log") as worker:
+    with _worker("bare_prepare", tmp_path) as worker:
         worker.prepare(options)
         assert worker.run(1)["examples"] == 3000
     table_of_log = pa_csv.read_csv(log / "log.csv")
-    raw = {name: table_of_log[name].to_numpy() for name in table_of_log.column_names}
-    written = np.fromfile(tmp_path / "out" / "rows.bin", np.int32).reshape(11, 3000)
-    ids, numbers = written[:3], written[3:5].view(np.float32)
-    lists = written[7:].reshape(3000, 4)
-    by_rank = collections.Counter(raw["c02"][:2400]).most_common()
-    counts = [count for _, count in by_rank]
-    found = np.bincount(ids[2][:2400], minlength=2 + len(counts))[2:]
-    assert found.tolist() == counts
-    assert numbers[0][:2400].mean() == pytest.approx(0.0, abs=1e-3)
-    assert numbers[0][:2400].std() == pytest.approx(1.0, abs=1e-3)
-    item_ids = dict(zip(raw["item_id"][2400:], ids[1][2400:], strict=True))
-    for row in range(2400, 3000, 50):
-        clicked = (raw["user_id"][:row] == raw["user_id"][row]) & (raw["click"][:row] == 1)
-        expected = [item_ids.get(item) for item in raw["item_id"][:row][clicked][-4:]]
-        received = lists[row][: len(expected)]
-        assert all(a == b for a, b in zip(received, expected, strict=True) if b is not None)
-        assert not lists[row][len(expected) :].any()
+    raw = {name: table_of_log[name].to_pylist() for name in table_of_log.column_names}
+    expected = []
+    for name in ("user_id", "item_id", "c02"):
+        counts = collections.Counter(raw[name][:2400])
+        ranked = sorted(counts, key=lambda token: (-counts[token], token))
+        ids = {token: number for number, token in enumerate(ranked, start=2)}
+        expected.append([ids.get(token, 1) for token in raw[name]])
+    past: dict[int, list[int]] = collections.defaultdict(list)
+    lists = []
+    for user, item, click in zip(raw["user_id"], expected[1], raw["click"], strict=True):
+        recent = past[user][-4:]
+        lists.append((*recent, *[0] * (4 - len(recent))))
+        past[user] += [item] * click
+    rows = [tuple(row) for row in zip(*expected, raw["click"], lists, strict=True)]
+
+    written = np.fromfile(tmp_path / "out" / "rows.bin", np.int32)
+    columns, clicks = written[: 5 * 3000].reshape(5, -1), written[5 * 3000 : 6 * 3000]
+    received_lists = map(tuple, written[6 * 3000 :].reshape(3000, 4).tolist())
+    received = [*zip(*columns[:3].tolist(), clicks.tolist(), received_lists, strict=True)]
+    assert received[2400:] == rows[2400:]  # of the test split, in order
+    assert received[:2400] != rows[:2400]
+    assert collections.Counter(received[:2400]) == collections.Counter(rows[:2400])
+    numbers = columns[3:].view(np.float32)
+    for name, values in zip(("x0", "x1"), numbers, strict=True):
+        train = np.array(raw[name][:2400])
+        scaled = (np.array(raw[name]) - train.mean()) / train.std()
+        np.testing.assert_allclose(values[2400:], scaled[2400:], atol=1e-4)
+        np.testing.assert_allclose(np.sort(values[:2400]), np.sort(scaled[:2400]), atol=1e-4)
+
+
+def test_parquet_looks_at_its_checksums_where_it_is_asked_to(tmp_path, arrays):
+    options = {"arrays": str(arrays), "batch_size": 500, "tensors": False}
+    with _worker("parquet_read", tmp_path) as worker:
+        worker.prepare({**options, "checked": True})
+        assert worker.run(3)["examples"] == 1500
+    (file,) = arrays.glob("*.parquet")
+    damaged = bytearray(file.read_bytes())
+    place = damaged.index(np.arange(100, 200, dtype=np.int32).tobytes())
+    damaged[place] ^= 1
+    file.write_bytes(damaged)
+    for checked in (False, True):
+        with _worker("parquet_read", tmp_path) as worker:
+            worker.prepare({**options, "checked": checked})
+            if checked:
+                with pytest.raises(WorkerError, match="(?i)crc"):
+                    worker.run(80)  # all row groups
+            else:
+                worker.run(80)
+
+
+def test_rates_of_the_machine(tmp_path):
+    options = {"rows": 64, "inner": 8, "columns": 3, "vocabulary": 50, "dim": 4}
+    with _worker("machine_rates", tmp_path) as worker:
+        worker.prepare(options)
+        answer = worker.run(5)
+    rates = {field.name: answer[field.name] for field in dataclasses.fields(MachineRates)}
+    assert all(1e3 < rate < 1e15 for rate in rates.values())
+
+
+def _worker(name: str, directory: pathlib.Path) -> WorkerProcess:
+    return WorkerProcess(pathlib.Path(sys.executable), WORKERS / f"{name}.py", directory / "log")
 
 
 @pytest.mark.parametrize("name", ["mlp", "deepfm", "dcn_v2", "din"])

@@ -10,11 +10,10 @@ import numpy as np
 
 from experiments.benchmarks.contenders import Comparison, Contender
 from experiments.benchmarks.driver import measure
-from experiments.benchmarks.floors import MachineRates
+from experiments.benchmarks.floors import DIM, MachineRates
 from experiments.benchmarks.settings import Settings
 
 _NAME = "machine"
-_DIM = 16
 
 
 def measure_rates(
@@ -30,14 +29,13 @@ def measure_rates(
       RuntimeError: it failed.
     """
     size = settings.size
-    width = _DIM * size.categorical
+    width = DIM * size.categorical
     options = {
         "rows": settings.batch_size,
         "inner": width,
-        "columns": width,
-        "table_rows": size.categorical * (size.vocabulary + 2),
-        "dim": _DIM,
-        "read_rows": min(settings.batch_size, size.vocabulary) * size.categorical,
+        "columns": size.categorical,
+        "vocabulary": size.vocabulary,
+        "dim": DIM,
     }
     comparison = Comparison("rates", _NAME, (Contender(_NAME, "machine_rates", options, steps=10),))
     measured = measure(

@@ -23,7 +23,7 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
     row = {"prepared": str(make_prepared(settings.data, size, "row"))}
     arrays = {"arrays": str(make_arrays(settings.data, size))}
     batch = {"batch_size": settings.batch_size}
-    steps = max(1, 20 * settings.steps)
+    steps = 5 * settings.steps
     few = max(1, steps // _ROW_STEPS_SHARE)
     row_bytes = 4 * (size.categorical + size.numeric + size.history + 3) + 8
     yield Comparison(

@@ -8,7 +8,8 @@ from experiments.benchmarks.click_log import make_prepared
 from experiments.benchmarks.contenders import OURS, Comparison, Contender, Target
 from experiments.benchmarks.floors import MachineRates, dense_floor
 from experiments.benchmarks.settings import Settings
-from experiments.benchmarks.stages.train import DEFAULT_SIZES, multiplications
+from experiments.benchmarks.stages.train import DEFAULT_SIZES
+from experiments.benchmarks.step_floors import multiplications
 
 _PLAIN = "plain backbone"
 _DENSE, _ONE_USER = "clsd_tf, dense input", "clsd_tf, one user and many items"
@@ -28,7 +29,8 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
         _IN_TURN: ("serving_default", True),
     }
     # A third of a training step's products: the way forward alone.
-    floor = dense_floor(multiplications("dcn_v2", settings, DEFAULT_SIZES, lists=True), rates) / 3
+    width = DEFAULT_SIZES["dim"] * (settings.size.categorical + 1) + settings.size.numeric
+    floor = dense_floor(multiplications("dcn_v2", width, DEFAULT_SIZES), rates) / 3
     for candidates in _CANDIDATES:
         contenders = []
         for number, (name, (signature, taught)) in enumerate(ways.items()):
@@ -42,7 +44,7 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
                 # As `tensorflow_model_server --tensorflow_inter_op_parallelism=1` runs them.
                 "inter_op_threads": 1 if name == _IN_TURN else 0,
             }
-            contenders.append(Contender(name, "own_serve", options, steps=50 * settings.steps))
+            contenders.append(Contender(name, "own_serve", options, steps=12 * settings.steps))
         targets = [Target(OURS, _PLAIN, 1.02, "at most", m) for m in ("cpu_us", "p50_ms")]
         targets += [Target(OURS, other, measure="cpu_us") for other in (_DENSE, _ONE_USER)]
         if candidates == _CANDIDATES[-1]:

@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import collections
-import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Literal, NotRequired, TypedDict
-
-import numpy as np
 
 from clsd_tf.backbones import backbone_names
 from experiments.benchmarks.click_log import make_arrays, make_prepared
 from experiments.benchmarks.contenders import OURS, Comparison, Contender, Target
-from experiments.benchmarks.floors import (
-    MachineRates,
-    dense_floor,
-    rows_floor,
-    stack_multiplications,
-)
+from experiments.benchmarks.floors import DIM, MachineRates
 from experiments.benchmarks.settings import Settings
-from experiments.benchmarks.workers.arrays import BATCHES, load_arrays, load_columns
-
-
-class Sizes(TypedDict):
-    """Widths of a model."""
-
-    dim: int
-    units: list[int]
-    num_cross_layers: int
-    attention_units: NotRequired[list[int]]  # of din
-
+from experiments.benchmarks.step_floors import Kept, Sizes, step_floors
 
 # Of the comparison like for like.
 SIZES: Sizes = {
-    "dim": 16,
+    "dim": DIM,
     "units": [256, 128, 64],
     "num_cross_layers": 3,
     "attention_units": [36],
 }
 DEFAULT_SIZES: Sizes = {
-    "dim": 16,
+    "dim": DIM,
     "units": [256, 128],
     "num_cross_layers": 2,
     "attention_units": [36],
@@ -52,15 +32,12 @@ _NOT_LIKE = {  # what a peer does not have, or what was not written for it
     "dcn_v2": set(),
     "din": {_TFRS},
 }
-_STEPS_OF_A_CALL = 4  # times the steps asked for: to call `fit` has a cost of its own, of no step
 # (table rows, least ratio of Adam for everything to the default)
 _OPTIMIZER_TARGETS = ((2_000_000, 3.0), (10_000_000, 10.0))
 
 
 def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]:
     """All of the stage."""
-    steps = _STEPS_OF_A_CALL * settings.steps
-    settings = dataclasses.replace(settings, steps=steps)
     base: dict[str, str | int] = {"arrays": str(make_arrays(settings.data, settings.size))}
     base |= {"batch_size": settings.batch_size, "cardinality": settings.size.vocabulary + 2}
     for backbone in [name for name in _BACKBONES if name in backbone_names()]:
@@ -99,8 +76,7 @@ def _like_for_like(
         tuple(
             Target(name, OURS, 2.5 if name == _DEEPCTR else 1.3, "at least") for name, _, _ in peers
         ),
-        # Adagrad keeps as much of a row as there is in it.
-        floors=_floors(settings, options, SIZES, rates, kept="rows"),
+        floors=_floors(settings, options, SIZES, rates, kept="rows"),  # by Adagrad
     )
 
 
@@ -125,44 +101,11 @@ def _floors(
     options: Mapping[str, object],
     sizes: Sizes,
     rates: MachineRates,
-    *,
-    kept: Literal["rows", "scalars"],
+    kept: Kept,
 ) -> dict[str, float]:
-    """What a step cannot do without; `kept` beside each row of a table by the optimizer."""
-    backbone, lists = str(options["backbone"]), bool(options["lists"])
-    products = dense_floor(multiplications(backbone, settings, sizes, lists=lists), rates)
-    tables = collections.Counter(["rows", kept])
-    if backbone == "deepfm":  # the linear term has a table of its own
-        tables["scalars"] += 2
-    read = distinct_rows(str(options["arrays"]), settings.batch_size, lists=lists)
-    rows = rows_floor(read, rates, rows=tables["rows"], scalars=tables["scalars"])
-    return {
-        "matrix products at the measured peak": products,
-        "these, and rows of tables read and written once": products + rows,
-    }
-
-
-def distinct_rows(arrays: str, batch_size: int, *, lists: bool) -> float:
-    """Different rows of the tables that a batch reads, for each of its examples.
-
-    Args:
-      arrays: directory of the encoded rows.
-      batch_size: rows of a batch; the mean is that of the batches that workers train on.
-      lists: whether lists are read.
-    """
-    columns = load_columns(arrays, lists)
-    values, labels = load_arrays(arrays, columns, BATCHES * batch_size)
-    tables: dict[str, list[np.ndarray]] = {}
-    for column in columns:
-        if column["kind"] == "categorical":
-            tables.setdefault(column["table"], []).append(values[column["name"]])
-    starts = range(0, len(labels), batch_size)
-    found = sum(
-        len(np.unique(np.concatenate([ids[start : start + batch_size].ravel() for ids in table])))
-        for table in tables.values()
-        for start in starts
-    )
-    return found / len(labels)
+    backbone, arrays = str(options["backbone"]), str(options["arrays"])
+    found = step_floors(backbone, arrays, settings.batch_size, sizes, rates, kept)
+    return {f"{OURS}, {name}": floor for name, floor in found.items()}
 
 
 def _taught(settings: Settings, options: dict[str, object]) -> Comparison:
@@ -233,24 +176,3 @@ def _optimizers(
         ),
         (Target("Adam", "default", bound, "at least"),),
     )
-
-
-def multiplications(backbone: str, settings: Settings, sizes: Sizes = SIZES, *, lists: bool) -> int:
-    """Multiplications an example on the way forward, of all matrices.
-
-    Args:
-      backbone: name.
-      settings: of the benchmark.
-      sizes: as `SIZES`.
-      lists: whether the model sees the history.
-    """
-    dim, units = sizes["dim"], sizes["units"]
-    width = dim * (settings.size.categorical + lists) + settings.size.numeric
-    total = stack_multiplications([width, *units, 1])
-    if backbone == "dcn_v2":
-        total += sizes["num_cross_layers"] * width * width + width
-    if backbone == "din":
-        total += settings.size.history * stack_multiplications(
-            [4 * dim, *sizes["attention_units"], 1]
-        )
-    return total

@@ -1,7 +1,7 @@
 """Encoded rows as every worker takes them: a `.npy` file a column, and `columns.json`.
 
-`columns.json` lists {"name", "kind": "categorical" or "numeric", "cardinality", "length"}; length
-is that of a list, None for a scalar. The label is `_label.npy`.
+`columns.json` lists {"name", "kind": "categorical" or "numeric", "cardinality", "length", "table",
+"role"}; length is that of a list, None for a scalar. The label is `_label.npy`.
 """
 
 from __future__ import annotations

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import pathlib
-
 import duckdb
+from log_columns import column_types, log_file
 from worker_protocol import serve
 
 
@@ -16,15 +14,12 @@ class DuckDBReading:
         """Looks up the columns."""
         self._rows = options["rows"]
         self._connection = duckdb.connect()
-        file = str(pathlib.Path(options["log"]) / "log.csv")
-        with open(file, encoding="utf-8", newline="") as lines:
-            names = next(csv.reader(lines))
-        types = {name: "DOUBLE" if name.startswith("x") else "BIGINT" for name in names}
-        sums = ", ".join(f"sum({name})" for name in names)
+        types = column_types(options["log"])
+        sums = ", ".join(f"sum({name})" for name in types)
         self._query = (
             f"SELECT {sums} FROM read_csv(?, header = true, columns = {types}, auto_detect = false)"
         )
-        self._file = file
+        self._file = str(log_file(options["log"]))
         return {"version": duckdb.__version__}
 
     def run(self, steps: int) -> int:

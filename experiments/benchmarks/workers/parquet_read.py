@@ -66,7 +66,7 @@ def blocks(path: pathlib.Path, *, checked: bool) -> Iterator[dict[str, np.ndarra
 
 def batches(options: dict) -> Iterator[int]:
     """Rows of each batch, as arrays or as what `fit` of TensorFlow takes; maybe "checked"."""
-    path = pathlib.Path(options["arrays"]) / "rows.parquet"
+    path = pathlib.Path(options["arrays"]) / "rows_with_checksums.parquet"
     if not path.exists():
         write(options, path)
     read = blocks(path, checked=options.get("checked", False))
