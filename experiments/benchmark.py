@@ -16,6 +16,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pathlib
+import signal
+import sys
 import time
 
 from absl import flags
@@ -75,6 +77,8 @@ def main(argv: list[str]) -> None:
     from experiments.benchmarks.settings import Settings
     from experiments.benchmarks.stages.rates import measure_rates
 
+    # Workers are stopped between their turns, and do not see that this process is gone.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     output_dir = pathlib.Path(_OUTPUT_DIR.value).absolute()
     size = LogSize(
         _ROWS.value, _CATEGORICAL.value, _NUMERIC.value, _VOCABULARY.value, _HISTORY.value

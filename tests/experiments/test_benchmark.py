@@ -6,7 +6,10 @@ import collections
 import dataclasses
 import json
 import pathlib
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pyarrow.csv as pa_csv
@@ -283,6 +286,24 @@ def test_rates_of_the_machine(tmp_path):
 
 def _worker(name: str, directory: pathlib.Path) -> WorkerProcess:
     return WorkerProcess(pathlib.Path(sys.executable), WORKERS / f"{name}.py", directory / "log")
+
+
+def test_a_benchmark_that_is_told_to_end_ends_its_workers(tmp_path):
+    command = [sys.executable, "-m", "experiments.benchmark", f"--output_dir={tmp_path}"]
+    with subprocess.Popen(
+        [*command, "--only=read", "--rows=1000"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=pathlib.Path(__file__).parents[2],
+    ) as benchmark:
+        children = pathlib.Path(f"/proc/{benchmark.pid}/task/{benchmark.pid}/children")
+        until = time.monotonic() + 60
+        while not (workers := children.read_text().split()) and time.monotonic() < until:
+            time.sleep(0.05)
+        benchmark.terminate()
+        assert benchmark.wait(60) == 128 + signal.SIGTERM
+    assert workers
+    assert not [pid for pid in workers if pathlib.Path(f"/proc/{pid}").exists()]
 
 
 @pytest.mark.parametrize("name", ["mlp", "deepfm", "dcn_v2", "din"])
