@@ -3,7 +3,7 @@ r"""Measures every stage beside what one would use instead, on the same rows and
 python -m experiments.benchmark --output_dir=benchmark --environments=environments
 python -m experiments.benchmark --output_dir=benchmark --only=read,train --rows=200000
 python -m experiments.benchmark --output_dir=benchmark_dcn --only=train --cases="dcn_v2, like" \
-    --rows=200000 --steps=8 --repetitions=3
+    --rows=200000 --repetitions=3
 
 Leaves `table.md` and `results.json` in the output directory; the log and what is made of it stay
 in `data/` there and are used again. A peer whose environment is absent is skipped with the reason;

@@ -16,8 +16,8 @@ class Settings:
       directory: of data and scratch files; what is there already is used again.
       size: of the log.
       batch_size: impressions a step.
-      steps: of training in a repetition; other stages take a multiple of it.
-      growth_rows: rows of the logs by which growth is measured; the last for memory too.
+      steps: of training in a repetition; reading and serving take a multiple of it.
+      growth_rows: rows of the logs by which growth is measured; the first and the last for memory.
       cases: part of the names of cases that are measured; empty: all.
     """
 
