@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from data_pipeline.cli import write_json
@@ -124,3 +125,22 @@ def cluster(sharded, tmp_path):
         return Cluster(tmp_path, [*command, '--backbone_options={"units": [16]}', *flags], tasks)
 
     return cluster
+
+
+@pytest.fixture
+def encoded_arrays(tmp_path) -> pathlib.Path:
+    """Encoded rows as `workers/arrays.py` describes them."""
+    directory = tmp_path / "arrays"
+    directory.mkdir()
+    columns = [
+        {"name": "item", "kind": "categorical", "cardinality": 9, "length": None, "table": "item"},
+        {"name": "past", "kind": "categorical", "cardinality": 9, "length": 3, "table": "item"},
+        {"name": "x", "kind": "numeric", "cardinality": 0, "length": None},
+    ]
+    (directory / "columns.json").write_text(json.dumps(columns))
+    rows = 40_000
+    np.save(directory / "item.npy", np.arange(rows, dtype=np.int32))
+    np.save(directory / "past.npy", np.zeros((rows, 3), np.int32))
+    np.save(directory / "x.npy", np.zeros(rows, np.float32))
+    np.save(directory / "_label.npy", np.zeros(rows, np.float32))
+    return directory

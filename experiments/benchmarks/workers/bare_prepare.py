@@ -39,10 +39,10 @@ class BarePreparation:
 
     def _prepare(self) -> None:
         columns = ", ".join([*self._ids, *self._numbers, "click::INTEGER AS click"])
-        file = str(log_file(self._options["log"]))
+        log = str(log_file(self._options["log"]))
         options = f"header = true, columns = {self._types}, auto_detect = false"
         query = f"SELECT {columns} FROM read_csv(?, {options})"
-        raw = duckdb.connect().execute(query, [file]).fetchnumpy()
+        raw = duckdb.connect().execute(query, [log]).fetchnumpy()
         rows = len(raw["click"])
         train = int(_TRAIN * rows)
         arrays = {name: _encoded(raw[name], train) for name in self._ids}
