@@ -55,6 +55,8 @@ class GlobalConfidence(ConfidenceFunction):
       decay: memory of mean and deviation, see `RunningClickMoments`. Defaults to 0.99.
     """
 
+    clicks_suffice = True
+
     def __init__(self, sharpness: float = 1.0, decay: float = 0.99, **kwargs):
         if not sharpness > 0.0:
             raise ValueError(
@@ -108,6 +110,8 @@ class AffineConfidence(ConfidenceFunction):
       prior_strength: in impressions, > 0: a group of that size goes about half of the way from the
         pooled calibration to its own. Defaults to 1000.
     """
+
+    clicks_suffice = True
 
     def __init__(self, num_groups: int, prior_strength: float = 1000.0, **kwargs):
         if not prior_strength > 0.0:

@@ -21,6 +21,8 @@ import tf_keras as keras
 
 from clsd_tf.calibration import check_rows
 
+_OF_LOGITS = frozenset({"call", "update", "interest_logits", "emphasis"})
+
 
 class ConfidenceFunction(keras.layers.Layer, abc.ABC):
     """Base class: teacher logits and groups -> pooled and local confidence of a click.
@@ -35,9 +37,19 @@ class ConfidenceFunction(keras.layers.Layer, abc.ABC):
     Attributes:
       num_groups: as given.
       default_alpha: share of the local confidence where a model does not say otherwise.
+      clicks_suffice: whether what is made of clicks is the same whatever the teacher says of other
+        impressions; a model then does not ask it, which is cheaper. So it is where `update` learns
+        nothing, or from clicks alone. False unless the class that has the methods says otherwise.
     """
 
     default_alpha = 0.5
+    clicks_suffice = False
+
+    def __init_subclass__(cls, **kwargs: object):
+        """What was said of other methods does not hold for those of a subclass."""
+        super().__init_subclass__(**kwargs)
+        if "clicks_suffice" not in vars(cls) and not _OF_LOGITS.isdisjoint(vars(cls)):
+            cls.clicks_suffice = False
 
     def __init__(self, num_groups: int | None = None, **kwargs):
         if num_groups is not None and num_groups < 1:

@@ -90,6 +90,8 @@ class MultiGranularityConfidence(Emphasis, MixtureConfidence):
     Args: those of `Emphasis` and `MixtureConfidence`.
     """
 
+    clicks_suffice = True
+
 
 @register_confidence("online_multi_granularity")
 @keras.saving.register_keras_serializable(package="clsd_tf")

@@ -149,12 +149,18 @@ class HeldOutFits:
 
 
 def check_method(
+    backbone: keras.layers.Layer,
     teacher: keras.layers.Layer | None,
     confidence: keras.layers.Layer | str | None,
     distillation: float,
     objective: Objective | None,
 ) -> None:
     """Raises ValueError for arguments that do nothing, or lack what they need."""
+    if teacher is not None and backbone in (teacher, getattr(teacher, "backbone", None)):
+        raise ValueError(
+            "A model cannot be its own frozen teacher. Received: the same object as `backbone` and "
+            "`teacher`. Build the student's backbone anew."
+        )
     if teacher is None and (confidence is not None or distillation):
         raise ValueError(
             "Confidence and distillation need a teacher. Received: teacher=None, "

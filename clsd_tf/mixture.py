@@ -48,6 +48,7 @@ class MixtureConfidence(ConfidenceFunction):
     """
 
     default_alpha = 1.0
+    clicks_suffice = True
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import tf_keras as keras
 
 from clsd_tf.batches import Features, groups_of, logits_of, unpack_batch
 from clsd_tf.compat import check_keras_2, use_keras_2
-from clsd_tf.confidence import ConfidenceFunction, combine, get_confidence
+from clsd_tf.confidence import ConfidenceFunction, combine
 from clsd_tf.denoising_base import Batch, Objective
 from clsd_tf.distributed import all_reduce_sum
 from clsd_tf.ema import EMATeacher
@@ -17,12 +17,13 @@ from clsd_tf.features import GROUP
 from clsd_tf.folding import check_maps_to_logit
 from clsd_tf.held_out import HeldOutFits, check_method
 from clsd_tf.losses import click_loss
-from clsd_tf.online_confidence import online_confidence
+from clsd_tf.online_confidence import confidence_for
 from clsd_tf.optimizers import check_scaling, default_optimizer
 from clsd_tf.progressive import FirstPass, ProgressiveClicks
 from clsd_tf.running_moments import RunningClickMoments
 from clsd_tf.streaming_metrics import GroupAUC, GroupMean
 from clsd_tf.student import Lesson, Student, StudentLoss
+from clsd_tf.teachers import score
 
 use_keras_2()
 import tensorflow_recommenders as tfrs  # noqa: E402
@@ -94,26 +95,13 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
         super().__init__(name=name, **kwargs)
         if isinstance(teacher, ClickConfidenceModel):
             teacher = teacher.backbone
-        check_method(teacher, confidence, distillation, objective)
+        check_method(backbone, teacher, confidence, distillation, objective)
         self.student_loss = StudentLoss(student, distillation, temperature)
         check_maps_to_logit(backbone, "backbone")
         if teacher is not None:
             check_maps_to_logit(teacher, "teacher")
-            if backbone is teacher or backbone is getattr(teacher, "backbone", None):
-                raise ValueError(
-                    "A model cannot be its own frozen teacher. Received: the same object as "
-                    "`backbone` and `teacher`. Build the student's backbone anew."
-                )
             teacher.trainable = False
-        if isinstance(teacher, EMATeacher):
-            confidence = online_confidence(confidence, num_groups)
-        if isinstance(confidence, str):
-            confidence = get_confidence(confidence, num_groups)
-        elif confidence is not None and confidence.num_groups not in (None, num_groups):
-            raise ValueError(
-                "Model and confidence function must agree on the number of groups. Received: "
-                f"num_groups={num_groups} and {confidence.num_groups}."
-            )
+        confidence = confidence_for(teacher, confidence, num_groups)
         if alpha is None:
             alpha = 1.0 if confidence is None else confidence.default_alpha
         if not 0.0 <= alpha <= 1.0:
@@ -260,10 +248,21 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
         """Layers whose weights the optimizer changes."""
         return [layer for layer in (self.backbone, self.objective) if layer is not None]
 
+    @property
+    def _clicks_suffice(self) -> bool:
+        """Whether nobody reads what the teacher says of impressions that were not clicked."""
+        if self.objective is not None or self.confidence is None or self.student_loss.distillation:
+            return False
+        return self.confidence.clicks_suffice
+
     def _teach(self, features: Features, labels: tf.Tensor) -> Lesson:
-        if isinstance(self.teacher, EMATeacher):
-            self.teacher.follow(self.backbone, features)
-        teacher_logits = tf.stop_gradient(logits_of(self.teacher, features, training=False))
+        teacher_logits = score(
+            self.teacher,
+            self.backbone,
+            features,
+            labels,
+            clicks_suffice=self._clicks_suffice,
+        )
         if self.confidence is None:
             return Lesson(teacher_logits)
         groups = self._groups(features, labels)

@@ -1,4 +1,4 @@
-"""Teachers that are not simply a frozen backbone.
+"""What a teacher says of a batch, and a teacher that has said it before.
 
 A teacher of `ClickConfidenceModel` is any layer from features to a logit. `StoredScores` hands on
 what a teacher said of the rows before, so that a student costs what a plain model costs.
@@ -11,6 +11,9 @@ from collections.abc import Mapping
 import tensorflow as tf
 import tf_keras as keras
 
+from clsd_tf.batches import Features, logits_of
+from clsd_tf.distributed import is_on_cpu
+from clsd_tf.ema import EMATeacher
 from clsd_tf.features import TEACHER_LOGIT
 
 
@@ -42,3 +45,46 @@ class StoredScores(keras.layers.Layer):
                 "feature to the data set."
             )
         return tf.cast(inputs[TEACHER_LOGIT], tf.float32)
+
+
+def score(
+    teacher: keras.layers.Layer,
+    student: keras.layers.Layer,
+    features: Features,
+    labels: tf.Tensor,
+    *,
+    clicks_suffice: bool,
+) -> tf.Tensor:
+    """Applies a teacher to a batch of training; one that follows its student takes its step first.
+
+    Args:
+      teacher: features -> logits.
+      student: the backbone that is taught.
+      features: of the batch.
+      labels: float32 [batch], in {0, 1}.
+      clicks_suffice: whether nobody reads what the teacher says of other impressions. Then these
+        are left out, which saves the larger part of a teacher's cost.
+
+    Returns:
+      float32 [batch], without a gradient; where `clicks_suffice`, anything where there is no click.
+    """
+    if isinstance(teacher, EMATeacher):
+        # Of all rows that the student is about to change, or averages would miss a change.
+        teacher.follow(student, features)
+    rows = None
+    if clicks_suffice and _scores_rows(teacher, features):
+        # And the first row, since not every layer can be applied to none.
+        rows = tf.where((labels > 0.0) | (tf.range(tf.size(labels)) == 0))
+        features = {name: tf.gather_nd(values, rows) for name, values in features.items()}
+    logits = tf.stop_gradient(logits_of(teacher, features, training=False))
+    return logits if rows is None else tf.scatter_nd(rows, logits, tf.shape(labels, tf.int64))
+
+
+def _scores_rows(teacher: keras.layers.Layer, features: Features) -> bool:
+    """Whether some rows of a batch cost a teacher less than all of them."""
+    # Shapes that differ from batch to batch are no matter on a CPU alone.
+    return (
+        is_on_cpu()
+        and not isinstance(teacher, StoredScores)
+        and all(isinstance(values, tf.Tensor) for values in features.values())
+    )
