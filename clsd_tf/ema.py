@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -34,6 +35,7 @@ class EMATeacher(keras.layers.Layer):
 
         e <- s + D * (e - s),   D = product of the decays since the row was averaged last
 
+    D is 0 before the first time, since until then the student has not changed the row either.
     So each row that the teacher reads is first brought up to date, and what it reads is the dense
     average, exactly, under optimizers that leave other rows alone (`RowwiseAdagrad`); where they do
     not (Adam), rows between two readings are averaged as if they had taken their last step at once.
@@ -71,9 +73,10 @@ class EMATeacher(keras.layers.Layer):
         # Logarithm of the product of all decays so far; float64, because it grows without end and
         # small differences of it count.
         self._log_decay = self._add_state("log_decay", (), tf.float64)
-        # For each table, `log_decay` as it was when each row was averaged last.
+        # For each table, `log_decay` as it was when each row was averaged last; infinite before.
+        never = keras.initializers.Constant(np.inf)
         self._row_log_decays = [
-            self._add_state("row_log_decay", (rows,), tf.float64)
+            self._add_state("row_log_decay", (rows,), tf.float64, never)
             for embedding in embeddings_of(backbone)
             for rows in embedding.table_rows
         ]
@@ -158,23 +161,25 @@ class EMATeacher(keras.layers.Layer):
     ) -> None:
         """`follow` on one replica's copies of the weights."""
         step, log_decay, *row_log_decays = state
+        tables = self._tables()
+        others = [w for at, w in enumerate(zip(mine, theirs, strict=True)) if at not in tables]
 
         def copy() -> None:
-            for weight, target in zip(mine, theirs, strict=True):
+            for weight, target in others:
                 weight.assign(target)
 
         def average() -> None:
             t = tf.cast(step, tf.float64)
             decay = tf.minimum(tf.constant(self.decay, tf.float64), (1.0 + t) / (10.0 + t))
             log_decay.assign_add(tf.math.log(decay))
-            tables = self._tables()
-            for place, rows, log_decays in zip(tables, read, row_log_decays, strict=True):
-                _average_rows(mine[place], theirs[place], log_decay, log_decays, rows)
-            for place, (weight, target) in enumerate(zip(mine, theirs, strict=True)):
-                if place not in tables and weight.dtype.is_floating:
+            for weight, target in others:
+                if weight.dtype.is_floating:
                     weight.assign_add(tf.cast(1.0 - decay, weight.dtype) * (target - weight))
 
         tf.cond(step == 0, copy, average)
+        # Not within the condition: what it holds, the rest of the step could not use.
+        for place, rows, log_decays in zip(tables, read, row_log_decays, strict=True):
+            _average_rows(mine[place], theirs[place], log_decay, log_decays, rows)
         step.assign_add(1)
 
     def _tables(self) -> list[int]:
@@ -198,9 +203,11 @@ class EMATeacher(keras.layers.Layer):
         backbone = keras.saving.deserialize_keras_object(config["backbone"])
         return cls(**{**config, "backbone": backbone})
 
-    def _add_state(self, name: str, shape: tuple[int, ...], dtype: tf.DType) -> tf.Variable:
+    def _add_state(
+        self, name: str, shape: tuple[int, ...], dtype: tf.DType, initializer: Any = "zeros"
+    ) -> tf.Variable:
         return self.add_weight(
-            name=name, shape=shape, dtype=dtype, initializer="zeros", trainable=False
+            name=name, shape=shape, dtype=dtype, initializer=initializer, trainable=False
         )
 
 
@@ -213,7 +220,7 @@ def _average_rows(
 ) -> None:
     """Averages the given rows of a table, once for all steps since they were averaged last.
 
-    Each repeat of a row writes the same values: to find them would cost more than it saves.
+    Where a row is there more than once, each time the same values are written.
     """
     kept = tf.exp(log_decay - read_rows(row_log_decays, rows))
     kept = tf.cast(kept, mine.dtype)[:, tf.newaxis]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -11,7 +11,17 @@ import tf_keras as keras
 
 from clsd_tf.columns import EmbeddedColumns
 from clsd_tf.features import ModelFeature
-from clsd_tf.table_rows import distinct_rows, finds_distinct_rows, read_rows, spread
+from clsd_tf.table_rows import (
+    distinct_rows,
+    finds_distinct_rows,
+    known_here,
+    read_rows,
+    reread_rows,
+    spread,
+)
+
+# Columns of one table, those together whose vectors lie side by side.
+Cuts = Sequence[Sequence[ModelFeature]]
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
@@ -99,8 +109,14 @@ class FusedEmbedding(keras.layers.Layer):
         return found
 
     def rows_read(self, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
-        """Rows of each of `embedding_variables` that `call` reads: int64 [ids], with repeats."""
-        rows = {dim: self._rows_of(cuts, inputs) for dim, cuts in self._cuts}
+        """Rows of each of `embedding_variables` that `call` reads: int64 [ids].
+
+        Where `finds_distinct_rows`, each is there once, and `call` in the same graph knows it.
+        """
+        if finds_distinct_rows():
+            rows = {dim: self._distinct_rows(cuts, inputs)[0] for dim, cuts in self._cuts}
+        else:
+            rows = {dim: self._rows_of(cuts, inputs) for dim, cuts in self._cuts}
         read = []
         for dim, parts in self._parts().items():
             ids, first = tf.reshape(rows[int(dim)], [-1]), 0
@@ -123,14 +139,15 @@ class FusedEmbedding(keras.layers.Layer):
     ) -> EmbeddedColumns:
         """See the class; `names` are the features to embed, all of them by default.
 
-        In training each row is read once, with the same results (see `clsd_tf.table_rows`).
+        In training, and where `rows_read` told of the rows before, each row is read once, with the
+        same results (see `clsd_tf.table_rows`).
         """
         embedded = EmbeddedColumns()
         wanted = [f for f in self.features if names is None or f.name in names]
-        reads_once = training is True and names is None and finds_distinct_rows()
+        may_read_once = names is None and finds_distinct_rows()
         for dim, cuts in self._cuts_of(wanted):
-            if reads_once:
-                found = self._read_once(dim, cuts, inputs)
+            if may_read_once and (training is True or self._key(cuts, inputs) in known_here()):
+                found = self._read_once(dim, cuts, inputs, learns=training is True)
             else:  # one lookup for each: to read all at once and cut it then is a copy of all
                 found = [self.lookup(dim, self._rows_of([cut], inputs)) for cut in cuts]
             for cut, vectors in zip(cuts, found, strict=True):
@@ -177,11 +194,12 @@ class FusedEmbedding(keras.layers.Layer):
         return tf.cast(read_rows(self._tables[str(dim)], rows), self.compute_dtype)
 
     def _read_once(
-        self, dim: int, cuts: Sequence[Sequence[ModelFeature]], inputs: Mapping[str, tf.Tensor]
+        self, dim: int, cuts: Cuts, inputs: Mapping[str, tf.Tensor], *, learns: bool
     ) -> list[tf.Tensor]:
         """What `lookup` gives of each cut, of rows that are read once."""
         rows, places = self._distinct_rows(cuts, inputs)
-        found = spread(read_rows(self._tables[str(dim)], rows), *places)
+        read = read_rows if learns else reread_rows
+        found = spread(read(self._tables[str(dim)], rows), *places)
         shaped = []
         for cut, vectors in zip(cuts, found, strict=True):
             ids = inputs[cut[0].name]
@@ -193,9 +211,23 @@ class FusedEmbedding(keras.layers.Layer):
         return shaped
 
     def _distinct_rows(
-        self, cuts: Sequence[Sequence[ModelFeature]], inputs: Mapping[str, tf.Tensor]
+        self, cuts: Cuts, inputs: Mapping[str, tf.Tensor]
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Rows of the common table, each once, and the places of the ids of each cut among them."""
+        known, key = known_here(), self._key(cuts, inputs)
+        if key not in known:
+            known[key] = self._find_distinct_rows(cuts, inputs)
+        return known[key]
+
+    def _key(self, cuts: Cuts, inputs: Mapping[str, tf.Tensor]) -> Hashable:
+        """The same for what reads the same rows: a teacher and its student have equal tables."""
+        names = [tuple(feature.name for feature in cut) for cut in cuts]
+        ids = [inputs[name].ref() for cut in names for name in cut]
+        return self._offsets, tuple(names), tuple(ids)
+
+    def _find_distinct_rows(
+        self, cuts: Cuts, inputs: Mapping[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         offsets = dict(self._offsets)
         tables: dict[str, dict[str, tf.Tensor]] = {}
         for feature in itertools.chain(*cuts):
@@ -210,9 +242,7 @@ class FusedEmbedding(keras.layers.Layer):
         ]
         return rows, together
 
-    def _rows_of(
-        self, cuts: Sequence[Sequence[ModelFeature]], inputs: Mapping[str, tf.Tensor]
-    ) -> tf.Tensor:
+    def _rows_of(self, cuts: Cuts, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Rows of the common table, [batch, ids of all columns]."""
         offsets, rows = dict(self._offsets), []
         for cut in cuts:

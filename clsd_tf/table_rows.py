@@ -7,15 +7,17 @@ reaches the optimizer, which need not read it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 
 import tensorflow as tf
 
 from clsd_tf.distributed import has_rivals, in_xla, is_on_cpu
 
 _MARK = "_clsd_tf_distinct"
+_KNOWN = "_clsd_tf_known_rows"
 _VIEWS = frozenset({"ExpandDims", "Identity", "Reshape", "Squeeze"})
 _READS = frozenset({"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"})
+_AT_ROWS = frozenset({"ResourceGatherNd", "ResourceScatterUpdate"})
 
 
 def read_rows(table: tf.Variable | tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
@@ -78,6 +80,15 @@ def distinct_rows(
     rows = tf.identity(tf.concat(found, axis=0))
     rows.op._set_attr(_MARK, tf.compat.v1.AttrValue(b=True))
     return rows, places
+
+
+def known_here() -> dict[Hashable, tuple[tf.Tensor, list[tf.Tensor]]]:
+    """What was found of `distinct_rows` in the graph of the moment, to be found once."""
+    # In the graph, with which it goes: a dictionary of graphs would keep them.
+    graph = tf.compat.v1.get_default_graph()
+    if not hasattr(graph, _KNOWN):
+        setattr(graph, _KNOWN, {})
+    return getattr(graph, _KNOWN)
 
 
 def are_distinct(rows: tf.Tensor) -> bool:
@@ -148,7 +159,10 @@ def sparse_product(
 
 
 def reread_rows(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
-    """`read_rows`, but what this graph has read it reads again only if the table was written to.
+    """`read_rows`, without a gradient, of what this graph may have at hand.
+
+    Rows that it has read it reads again only if the table was written to, and not if these rows
+    are all that was written.
 
     Args:
       table: [rows, ...].
@@ -159,10 +173,10 @@ def reread_rows(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
     if origin is not None and origin.graph is tf.compat.v1.get_default_graph():
         handle = origin.graph.capture(table.handle)
         users = handle.consumers()
-        if all(user.type in _READS for user in users):
-            for user in users:
-                if user.type == "ResourceGatherNd" and _origin(user.inputs[1]) is origin:
-                    return user.outputs[0]
+        writers = [user for user in users if user.type not in _READS]
+        for user in writers or users:
+            if len(writers) <= 1 and user.type in _AT_ROWS and _origin(user.inputs[1]) is origin:
+                return user.inputs[2] if writers else user.outputs[0]
     return read_rows(table, rows)
 
 

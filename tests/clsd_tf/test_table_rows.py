@@ -18,6 +18,7 @@ from clsd_tf.table_rows import (
     distinct_rows,
     finds_distinct_rows,
     read_rows,
+    reread_rows,
     spread,
     sum_by_place,
 )
@@ -123,6 +124,24 @@ class TestFusedEmbedding:
         some = tf.function(lambda x: dict(layer(x, names=("user",), training=True)))
         assert "Unique" not in kinds_of(some, inputs)
 
+    def test_what_was_told_of_rows_is_searched_once_and_known_to_an_equal_layer(self):
+        layer, other, inputs = FusedEmbedding(FEATURES), FusedEmbedding(FEATURES), batch(40)
+        layer(inputs)
+        expected = other(inputs)
+
+        @tf.function
+        def call(inputs):
+            told = layer.rows_read(inputs)
+            return told, dict(layer(inputs, training=True)), dict(other(inputs, training=False))
+
+        told, _, embedded = call(inputs)
+        vocabularies = len({(feature.dim, feature.table) for feature in FEATURES})
+        assert kinds_of(call, inputs).count("Unique") == vocabularies
+        for name, vectors in expected.items():
+            np.testing.assert_array_equal(embedded[name], vectors)
+        for rows, repeated in zip(told, layer.rows_read(inputs), strict=True):
+            assert sorted(rows.numpy()) == sorted(set(repeated.numpy()))
+
     def test_replicas_and_xla_read_as_before(self, two_replicas):
         assert not finds_distinct_rows()  # not a graph
         assert tf.function(finds_distinct_rows)()
@@ -153,6 +172,25 @@ def test_vectors_are_put_where_they_are_wanted_and_gradients_summed():
     np.testing.assert_array_equal(third[:, 0], [10, 11, 10])
     np.testing.assert_array_equal(gradient[:, 0], [1 + 4, 2, 0, 16, 8])
     assert not are_distinct(tf.constant([1, 2]))
+
+
+def test_what_was_written_is_not_read_again():
+    table = tf.Variable(tf.zeros([6, 2]))
+
+    @tf.function
+    def step(ids):
+        rows, _ = distinct_rows([{"ids": ids}])
+        values = tf.cast(rows[:, tf.newaxis], tf.float32) * tf.ones([1, 2])
+        table.scatter_update(tf.IndexedSlices(values, rows))
+        at_hand = reread_rows(table, rows)
+        assert at_hand is values
+        table.scatter_update(tf.IndexedSlices(tf.ones([1, 2]), tf.constant([4], tf.int64)))
+        return rows, at_hand, reread_rows(table, rows)
+
+    rows, first, second = step(tf.constant([4, 2, 4], tf.int64))
+    np.testing.assert_array_equal(rows, [4, 2])
+    np.testing.assert_array_equal(first, [[4, 4], [2, 2]])
+    np.testing.assert_array_equal(second, [[1, 1], [2, 2]])
 
 
 def test_sums_by_place_are_those_of_numpy():
