@@ -139,15 +139,16 @@ class FusedEmbedding(keras.layers.Layer):
     ) -> EmbeddedColumns:
         """See the class; `names` are the features to embed, all of them by default.
 
-        In training, and where `rows_read` told of the rows before, each row is read once, with the
-        same results (see `clsd_tf.table_rows`).
+        In training each row is read once, with the same results (see `clsd_tf.table_rows`), as in a
+        frozen layer where `rows_read` told of the rows before.
         """
         embedded = EmbeddedColumns()
         wanted = [f for f in self.features if names is None or f.name in names]
-        may_read_once = names is None and finds_distinct_rows()
+        finds = names is None and finds_distinct_rows()
         for dim, cuts in self._cuts_of(wanted):
-            if may_read_once and (training is True or self._key(cuts, inputs) in known_here()):
-                found = self._read_once(dim, cuts, inputs, learns=training is True)
+            is_known = finds and not self.trainable and self._key(cuts, inputs) in known_here()
+            if is_known or (finds and training is True):
+                found = self._read_once(dim, cuts, inputs)
             else:  # one lookup for each: to read all at once and cut it then is a copy of all
                 found = [self.lookup(dim, self._rows_of([cut], inputs)) for cut in cuts]
             for cut, vectors in zip(cuts, found, strict=True):
@@ -193,12 +194,10 @@ class FusedEmbedding(keras.layers.Layer):
         """
         return tf.cast(read_rows(self._tables[str(dim)], rows), self.compute_dtype)
 
-    def _read_once(
-        self, dim: int, cuts: Cuts, inputs: Mapping[str, tf.Tensor], *, learns: bool
-    ) -> list[tf.Tensor]:
+    def _read_once(self, dim: int, cuts: Cuts, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
         """What `lookup` gives of each cut, of rows that are read once."""
         rows, places = self._distinct_rows(cuts, inputs)
-        read = read_rows if learns else reread_rows
+        read = read_rows if self.trainable else reread_rows  # which has no gradient
         found = spread(read(self._tables[str(dim)], rows), *places)
         shaped = []
         for cut, vectors in zip(cuts, found, strict=True):
@@ -221,9 +220,9 @@ class FusedEmbedding(keras.layers.Layer):
 
     def _key(self, cuts: Cuts, inputs: Mapping[str, tf.Tensor]) -> Hashable:
         """The same for what reads the same rows: a teacher and its student have equal tables."""
-        names = [tuple(feature.name for feature in cut) for cut in cuts]
-        ids = [inputs[name].ref() for cut in names for name in cut]
-        return self._offsets, tuple(names), tuple(ids)
+        places = [tuple((feature.name, feature.table) for feature in cut) for cut in cuts]
+        ids = [inputs[name].ref() for cut in places for name, _ in cut]
+        return self._offsets, tuple(places), tuple(ids)
 
     def _find_distinct_rows(
         self, cuts: Cuts, inputs: Mapping[str, tf.Tensor]

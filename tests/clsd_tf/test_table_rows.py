@@ -128,6 +128,7 @@ class TestFusedEmbedding:
         layer, other, inputs = FusedEmbedding(FEATURES), FusedEmbedding(FEATURES), batch(40)
         layer(inputs)
         expected = other(inputs)
+        other.trainable = False
 
         @tf.function
         def call(inputs):
@@ -141,6 +142,26 @@ class TestFusedEmbedding:
             np.testing.assert_array_equal(embedded[name], vectors)
         for rows, repeated in zip(told, layer.rows_read(inputs), strict=True):
             assert sorted(rows.numpy()) == sorted(set(repeated.numpy()))
+
+    def test_a_layer_that_learns_has_gradients_whoever_knows_its_rows(self):
+        layer, inputs = FusedEmbedding(FEATURES), batch(4)
+        layer(inputs)
+
+        @tf.function
+        def gradients(inputs):
+            found = []
+            for training in (True, False):
+                with tf.GradientTape() as tape:
+                    total = tf.add_n(
+                        [tf.reduce_sum(v) for v in layer(inputs, training=training).values()]
+                    )
+                found.append([tf.convert_to_tensor(g) for g in tape.gradient(total, layer.weights)])
+                for table in layer.weights:
+                    table.assign_add(tf.zeros_like(table))
+            return found
+
+        for one, other in zip(*gradients(inputs), strict=True):
+            np.testing.assert_allclose(one, other)
 
     def test_replicas_and_xla_read_as_before(self, two_replicas):
         assert not finds_distinct_rows()  # not a graph
