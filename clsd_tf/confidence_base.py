@@ -46,9 +46,11 @@ class ConfidenceFunction(keras.layers.Layer, abc.ABC):
     clicks_suffice = False
 
     def __init_subclass__(cls, **kwargs: object):
-        """What was said of other methods does not hold for those of a subclass."""
+        """What was said of other methods does not hold for those that take their place."""
         super().__init_subclass__(**kwargs)
-        if "clicks_suffice" not in vars(cls) and not _OF_LOGITS.isdisjoint(vars(cls)):
+        says = next(c for c in cls.__mro__ if "clicks_suffice" in vars(c))
+        has_methods = next(c for c in cls.__mro__ if not _OF_LOGITS.isdisjoint(vars(c)))
+        if cls.__mro__.index(has_methods) < cls.__mro__.index(says):
             cls.clicks_suffice = False
 
     def __init__(self, num_groups: int | None = None, **kwargs):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +11,7 @@ import tf_keras as keras
 from clsd_tf.batches import Features, inputs_of
 from clsd_tf.distributed import all_gather, update_together
 from clsd_tf.embeddings import embeddings_of
-from clsd_tf.table_rows import read_rows
+from clsd_tf.table_rows import finds_distinct_rows, read_rows
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
@@ -35,7 +34,6 @@ class EMATeacher(keras.layers.Layer):
 
         e <- s + D * (e - s),   D = product of the decays since the row was averaged last
 
-    D is 0 before the first time, since until then the student has not changed the row either.
     So each row that the teacher reads is first brought up to date, and what it reads is the dense
     average, exactly, under optimizers that leave other rows alone (`RowwiseAdagrad`); where they do
     not (Adam), rows between two readings are averaged as if they had taken their last step at once.
@@ -73,10 +71,9 @@ class EMATeacher(keras.layers.Layer):
         # Logarithm of the product of all decays so far; float64, because it grows without end and
         # small differences of it count.
         self._log_decay = self._add_state("log_decay", (), tf.float64)
-        # For each table, `log_decay` as it was when each row was averaged last; infinite before.
-        never = keras.initializers.Constant(np.inf)
+        # For each table, `log_decay` as it was when each row was averaged last.
         self._row_log_decays = [
-            self._add_state("row_log_decay", (rows,), tf.float64, never)
+            self._add_state("row_log_decay", (rows,), tf.float64)
             for embedding in embeddings_of(backbone)
             for rows in embedding.table_rows
         ]
@@ -162,24 +159,38 @@ class EMATeacher(keras.layers.Layer):
         """`follow` on one replica's copies of the weights."""
         step, log_decay, *row_log_decays = state
         tables = self._tables()
-        others = [w for at, w in enumerate(zip(mine, theirs, strict=True)) if at not in tables]
+        others = [place for place in range(len(mine)) if place not in tables]
 
-        def copy() -> None:
-            for weight, target in others:
-                weight.assign(target)
+        def copy(places: Sequence[int]) -> None:
+            for place in places:
+                mine[place].assign(theirs[place])
 
-        def average() -> None:
+        def average_others() -> None:
             t = tf.cast(step, tf.float64)
             decay = tf.minimum(tf.constant(self.decay, tf.float64), (1.0 + t) / (10.0 + t))
             log_decay.assign_add(tf.math.log(decay))
-            for weight, target in others:
+            for weight, target in ((mine[place], theirs[place]) for place in others):
                 if weight.dtype.is_floating:
                     weight.assign_add(tf.cast(1.0 - decay, weight.dtype) * (target - weight))
 
-        tf.cond(step == 0, copy, average)
-        # Not within the condition: what it holds, the rest of the step could not use.
-        for place, rows, log_decays in zip(tables, read, row_log_decays, strict=True):
-            _average_rows(mine[place], theirs[place], log_decay, log_decays, rows)
+        def average_tables() -> None:
+            for place, rows, log_decays in zip(tables, read, row_log_decays, strict=True):
+                _average_rows(mine[place], theirs[place], log_decay, log_decays, rows)
+
+        def average() -> None:
+            average_others()
+            average_tables()
+
+        if finds_distinct_rows():
+            # What a condition holds, the rest of the step could not use: tables are left out of it.
+            tf.cond(step == 0, lambda: copy(others), average_others)
+            for place in tables:
+                _copy_first_rows(
+                    mine[place], theirs[place], tf.where(step == 0, mine[place].shape[0], 0)
+                )
+            average_tables()
+        else:
+            tf.cond(step == 0, lambda: copy(range(len(mine))), average)
         step.assign_add(1)
 
     def _tables(self) -> list[int]:
@@ -203,12 +214,15 @@ class EMATeacher(keras.layers.Layer):
         backbone = keras.saving.deserialize_keras_object(config["backbone"])
         return cls(**{**config, "backbone": backbone})
 
-    def _add_state(
-        self, name: str, shape: tuple[int, ...], dtype: tf.DType, initializer: Any = "zeros"
-    ) -> tf.Variable:
+    def _add_state(self, name: str, shape: tuple[int, ...], dtype: tf.DType) -> tf.Variable:
         return self.add_weight(
-            name=name, shape=shape, dtype=dtype, initializer=initializer, trainable=False
+            name=name, shape=shape, dtype=dtype, initializer="zeros", trainable=False
         )
+
+
+def _copy_first_rows(mine: tf.Variable, theirs: tf.Variable, count: tf.Tensor) -> None:
+    rows = tf.range(tf.cast(count, tf.int64))
+    mine.scatter_update(tf.IndexedSlices(read_rows(theirs, rows), rows))
 
 
 def _average_rows(

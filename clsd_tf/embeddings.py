@@ -14,7 +14,7 @@ from clsd_tf.features import ModelFeature
 from clsd_tf.table_rows import (
     distinct_rows,
     finds_distinct_rows,
-    known_here,
+    known_distinct_rows,
     read_rows,
     reread_rows,
     spread,
@@ -114,6 +114,7 @@ class FusedEmbedding(keras.layers.Layer):
         Where `finds_distinct_rows`, each is there once, and `call` in the same graph knows it.
         """
         if finds_distinct_rows():
+            inputs = {name: tf.convert_to_tensor(values) for name, values in inputs.items()}
             rows = {dim: self._distinct_rows(cuts, inputs)[0] for dim, cuts in self._cuts}
         else:
             rows = {dim: self._rows_of(cuts, inputs) for dim, cuts in self._cuts}
@@ -146,7 +147,9 @@ class FusedEmbedding(keras.layers.Layer):
         wanted = [f for f in self.features if names is None or f.name in names]
         finds = names is None and finds_distinct_rows()
         for dim, cuts in self._cuts_of(wanted):
-            is_known = finds and not self.trainable and self._key(cuts, inputs) in known_here()
+            is_known = (
+                finds and not self.trainable and self._key(cuts, inputs) in known_distinct_rows()
+            )
             if is_known or (finds and training is True):
                 found = self._read_once(dim, cuts, inputs)
             else:  # one lookup for each: to read all at once and cut it then is a copy of all
@@ -213,7 +216,7 @@ class FusedEmbedding(keras.layers.Layer):
         self, cuts: Cuts, inputs: Mapping[str, tf.Tensor]
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Rows of the common table, each once, and the places of the ids of each cut among them."""
-        known, key = known_here(), self._key(cuts, inputs)
+        known, key = known_distinct_rows(), self._key(cuts, inputs)
         if key not in known:
             known[key] = self._find_distinct_rows(cuts, inputs)
         return known[key]

@@ -23,7 +23,7 @@ from clsd_tf.progressive import FirstPass, ProgressiveClicks
 from clsd_tf.running_moments import RunningClickMoments
 from clsd_tf.streaming_metrics import GroupAUC, GroupMean
 from clsd_tf.student import Lesson, Student, StudentLoss
-from clsd_tf.teachers import score
+from clsd_tf.teachers import logits_of_teacher
 
 use_keras_2()
 import tensorflow_recommenders as tfrs  # noqa: E402
@@ -49,7 +49,8 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
       backbone: any `tf_keras` layer from a dict of features to logits, [batch] or [batch, 1].
       teacher: layer of the same kind, trained before, or the `ClickConfidenceModel` around it. It
         is frozen: its `trainable` is set to False. Or `StoredScores`, or an `EMATeacher`, which
-        follows the student. None trains on the clicks as they are.
+        follows the student. What it says of a row does not depend on the others: it may be asked of
+        clicks alone. None trains on the clicks as they are.
       confidence: name of a confidence function, or one; None with a teacher distils only.
       num_groups: number of user groups. Groups are read from the feature `group_key`.
       student: what confidence does. "weight": it weighs clicks, with a mean of 1. "soft": it
@@ -256,7 +257,7 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
         return self.confidence.clicks_suffice
 
     def _teach(self, features: Features, labels: tf.Tensor) -> Lesson:
-        teacher_logits = score(
+        teacher_logits = logits_of_teacher(
             self.teacher,
             self.backbone,
             features,

@@ -22,8 +22,8 @@ class Lesson(NamedTuple):
     """What a student is taught about a batch.
 
     Attributes:
-      teacher_logits: float32 [batch], what is distilled.
-      confidence: float32 [batch], or None to distil only.
+      teacher_logits: float32 [batch], what is distilled; of clicks alone where nothing is.
+      confidence: float32 [batch], or None to distil only; it is that of clicks, as is `emphasis`.
       non_click_weights: float32 [batch], weights of non-clicks that belong with confidence as
         weight of clicks; None where they weigh 1.
       mean_weight: scalar, of late: mean of the confidence over clicks or, with

@@ -82,7 +82,7 @@ def distinct_rows(
     return rows, places
 
 
-def known_here() -> dict[Hashable, tuple[tf.Tensor, list[tf.Tensor]]]:
+def known_distinct_rows() -> dict[Hashable, tuple[tf.Tensor, list[tf.Tensor]]]:
     """What was found of `distinct_rows` in the graph of the moment, to be found once."""
     # In the graph, with which it goes: a dictionary of graphs would keep them.
     graph = tf.compat.v1.get_default_graph()
@@ -161,8 +161,8 @@ def sparse_product(
 def reread_rows(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
     """`read_rows`, without a gradient, of what this graph may have at hand.
 
-    Rows that it has read it reads again only if the table was written to, and not if these rows
-    are all that was written.
+    Rows that it has read it reads again only if the table was written to since, and not if these
+    rows are what was written last.
 
     Args:
       table: [rows, ...].
@@ -173,9 +173,12 @@ def reread_rows(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
     if origin is not None and origin.graph is tf.compat.v1.get_default_graph():
         handle = origin.graph.capture(table.handle)
         users = handle.consumers()
-        writers = [user for user in users if user.type not in _READS]
-        for user in writers or users:
-            if len(writers) <= 1 and user.type in _AT_ROWS and _origin(user.inputs[1]) is origin:
+        writers = {user.name: user for user in users if user.type not in _READS}
+        if writers:
+            # In the order in which they were traced, in which they will run.
+            users = [writers[op.name] for op in origin.graph.get_operations() if op.name in writers]
+        for user in users[-1:] if writers else users:
+            if user.type in _AT_ROWS and _origin(user.inputs[1]) is origin:
                 return user.inputs[2] if writers else user.outputs[0]
     return read_rows(table, rows)
 

@@ -47,7 +47,7 @@ class StoredScores(keras.layers.Layer):
         return tf.cast(inputs[TEACHER_LOGIT], tf.float32)
 
 
-def score(
+def logits_of_teacher(
     teacher: keras.layers.Layer,
     student: keras.layers.Layer,
     features: Features,
@@ -72,7 +72,7 @@ def score(
         # Of all rows that the student is about to change, or averages would miss a change.
         teacher.follow(student, features)
     rows = None
-    if clicks_suffice and _scores_rows(teacher, features):
+    if clicks_suffice and not isinstance(teacher, StoredScores) and _have_rows(features, labels):
         # And the first row, since not every layer can be applied to none.
         rows = tf.where((labels > 0.0) | (tf.range(tf.size(labels)) == 0))
         features = {name: tf.gather_nd(values, rows) for name, values in features.items()}
@@ -80,11 +80,12 @@ def score(
     return logits if rows is None else tf.scatter_nd(rows, logits, tf.shape(labels, tf.int64))
 
 
-def _scores_rows(teacher: keras.layers.Layer, features: Features) -> bool:
-    """Whether some rows of a batch cost a teacher less than all of them."""
-    # Shapes that differ from batch to batch are no matter on a CPU alone.
-    return (
-        is_on_cpu()
-        and not isinstance(teacher, StoredScores)
-        and all(isinstance(values, tf.Tensor) for values in features.values())
+def _have_rows(features: Features, labels: tf.Tensor) -> bool:
+    """Whether all features can be cut down to rows of the batch, at little cost."""
+    # On a CPU alone it costs nothing that shapes differ from batch to batch.
+    return is_on_cpu() and all(
+        isinstance(values, tf.Tensor)
+        and bool(values.shape.rank)
+        and values.shape[0] == labels.shape[0]
+        for values in features.values()
     )

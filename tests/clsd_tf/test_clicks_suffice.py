@@ -104,6 +104,13 @@ def test_all_are_scored_where_somebody_reads_it(clicks):
         def update(self, teacher_logits, labels, group):
             self.moments.update(3.0 * teacher_logits, labels)
 
+    class Mixin:
+        def update(self, teacher_logits, labels, group):
+            super().update(teacher_logits, 1.0 - labels, group)
+
+    class Mixed(Mixin, GlobalConfidence):
+        pass
+
     def asked(confidence, **options) -> int:
         student = student_of(clicks, Recorded(), confidence, **options)
         return rows_asked(student, clicks.dataset(len(clicks.labels)))
@@ -111,8 +118,8 @@ def test_all_are_scored_where_somebody_reads_it(clicks):
     shuffled = clsd_tf.get_objective("shuffled", NUM_GROUPS)
     assert asked("global", distillation=0.1) == len(clicks.labels)
     assert asked("global", objective=shuffled) == len(clicks.labels)
-    # A subclass with an `update` of its own may read what its base class does not.
-    assert asked(Watching()) == len(clicks.labels)
+    # An `update` of one's own may read what that of the base class does not.
+    assert asked(Watching()) == asked(Mixed()) == len(clicks.labels)
     assert asked(Louder()) <= clicks.labels.sum() + 1
 
 
@@ -126,23 +133,35 @@ def test_batches_without_a_click(clicks):
     assert any((w != b).any() for w, b in zip(student.backbone.get_weights(), before, strict=True))
 
 
-def test_features_that_are_no_tensors_are_scored_as_they_are(clicks):
-    def with_tags(features, label, weight):
-        tags = tf.sparse.from_dense(tf.cast(features["history"] > 20, tf.float32))
-        return {**features, "tags": tags}, label, weight
+class Priced(keras.layers.Layer):
+    """A backbone that reads a price."""
 
-    class Tagged(Recorded):
+    def __init__(self):
+        super().__init__()
+        self.scale = self.add_weight("scale", shape=(), initializer="ones")
+
+    def call(self, features):
+        return self.scale * features["price"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        lambda features: tf.sparse.from_dense(tf.cast(features["history"] > 20, tf.float32)),
+        lambda features: tf.constant(0.5),
+        lambda features: tf.constant([0.5]),
+    ],
+    ids=["sparse", "scalar", "one for all"],
+)
+def test_features_that_cannot_be_cut_down_to_rows_are_scored_as_they_are(clicks, more):
+    class Teacher(Recorded):
         def call(self, features):
-            return super().call(features) + tf.sparse.reduce_sum(features["tags"], axis=1)
+            added = features["more"]
+            if isinstance(added, tf.SparseTensor):
+                added = tf.sparse.reduce_sum(added, axis=1)
+            return super().call(features) + added
 
-    class Priced(keras.layers.Layer):
-        def __init__(self):
-            super().__init__()
-            self.scale = self.add_weight("scale", shape=(), initializer="ones")
-
-        def call(self, features):
-            return self.scale * features["price"]
-
-    student = clsd_tf.ClickConfidenceModel(Priced(), Tagged(), "global", num_groups=NUM_GROUPS)
+    student = clsd_tf.ClickConfidenceModel(Priced(), Teacher(), "global", num_groups=NUM_GROUPS)
     student.compile()
-    assert rows_asked(student, clicks.dataset().map(with_tags)) == len(clicks.labels)
+    data = clicks.dataset().map(lambda f, y, w: ({**f, "more": more(f)}, y, w))
+    assert rows_asked(student, data) == len(clicks.labels)

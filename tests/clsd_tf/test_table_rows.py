@@ -143,6 +143,26 @@ class TestFusedEmbedding:
         for rows, repeated in zip(told, layer.rows_read(inputs), strict=True):
             assert sorted(rows.numpy()) == sorted(set(repeated.numpy()))
 
+    def test_layers_whose_columns_share_other_tables_read_their_own(self):
+        inputs = {"user": tf.constant([1, 2]), "item": tf.constant([2, 1])}
+        layers = [
+            FusedEmbedding(
+                [
+                    ModelFeature("a", "categorical", cardinality=4, dim=2, table="t1"),
+                    ModelFeature("b", "categorical", cardinality=4, dim=2, table="t2"),
+                    ModelFeature("user", "categorical", cardinality=4, dim=2, table=one),
+                    ModelFeature("item", "categorical", cardinality=4, dim=2, table=other),
+                ]
+            )
+            for one, other in (("t1", "t2"), ("t2", "t1"))
+        ]
+        inputs |= {"a": inputs["user"], "b": inputs["user"]}
+        expected = [layer(inputs) for layer in layers]
+        found = tf.function(lambda x: [dict(layer(x, training=True)) for layer in layers])(inputs)
+        for ours, theirs in zip(found, expected, strict=True):
+            for name, vectors in theirs.items():
+                np.testing.assert_array_equal(ours[name], vectors)
+
     def test_a_layer_that_learns_has_gradients_whoever_knows_its_rows(self):
         layer, inputs = FusedEmbedding(FEATURES), batch(4)
         layer(inputs)
@@ -206,12 +226,15 @@ def test_what_was_written_is_not_read_again():
         at_hand = reread_rows(table, rows)
         assert at_hand is values
         table.scatter_update(tf.IndexedSlices(tf.ones([1, 2]), tf.constant([4], tf.int64)))
-        return rows, at_hand, reread_rows(table, rows)
+        again = reread_rows(table, rows)
+        table.scatter_update(tf.IndexedSlices(values + 1.0, rows))
+        return rows, at_hand, again, reread_rows(table, rows)
 
-    rows, first, second = step(tf.constant([4, 2, 4], tf.int64))
+    rows, first, second, third = step(tf.constant([4, 2, 4], tf.int64))
     np.testing.assert_array_equal(rows, [4, 2])
     np.testing.assert_array_equal(first, [[4, 4], [2, 2]])
     np.testing.assert_array_equal(second, [[1, 1], [2, 2]])
+    np.testing.assert_array_equal(third, [[5, 5], [3, 3]])
 
 
 def test_sums_by_place_are_those_of_numpy():
