@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 import numpy as np
@@ -64,6 +65,19 @@ def test_what_is_packed_keeps_its_bits_in_a_pipeline():
     dataset = tf.data.Dataset.from_tensors(records).map(lambda r: parse_blocks(r, ids))
     (read,) = dataset.map(lambda table: unpack(table, ids))
     np.testing.assert_array_equal([read[f.name] for f in ids], bits)
+
+
+def test_many_data_sets_of_rows_are_written_without_a_warning(caplog):
+    """TensorFlow warns of a graph that is made anew again and again."""
+    features = [ShardFeature("x", "float32"), ShardFeature("list", "int32", 2)]
+    with caplog.at_level(logging.WARNING):
+        for count in range(1, 9):
+            x = np.arange(count, dtype=np.float32)
+            ids = np.arange(2 * count, dtype=np.int32).reshape(count, 2)
+            records = list(Serializer(features, "row", 4)({"x": x, "list": ids, "_row": x}))
+            found = [tf.train.Example.FromString(record).features.feature for record in records]
+            assert [example["x"].float_list.value[0] for example in found] == [*x]
+    assert caplog.records == []
 
 
 def test_only_declared_sizes_beyond_32_bits_take_64(generate):
