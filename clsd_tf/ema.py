@@ -11,7 +11,7 @@ import tf_keras as keras
 from clsd_tf.batches import Features, inputs_of
 from clsd_tf.distributed import all_gather, update_together
 from clsd_tf.embeddings import embeddings_of
-from clsd_tf.table_rows import finds_distinct_rows, read_rows
+from clsd_tf.table_rows import read_rows, was_only_read
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
@@ -159,38 +159,26 @@ class EMATeacher(keras.layers.Layer):
         """`follow` on one replica's copies of the weights."""
         step, log_decay, *row_log_decays = state
         tables = self._tables()
-        others = [place for place in range(len(mine)) if place not in tables]
+        pairs = list(enumerate(zip(mine, theirs, strict=True)))
 
-        def copy(places: Sequence[int]) -> None:
-            for place in places:
-                mine[place].assign(theirs[place])
+        def copy() -> None:
+            for _, (weight, target) in pairs:
+                weight.assign(target)
 
-        def average_others() -> None:
+        def average() -> None:
             t = tf.cast(step, tf.float64)
             decay = tf.minimum(tf.constant(self.decay, tf.float64), (1.0 + t) / (10.0 + t))
             log_decay.assign_add(tf.math.log(decay))
-            for weight, target in ((mine[place], theirs[place]) for place in others):
-                if weight.dtype.is_floating:
+            for place, (weight, target) in pairs:
+                if place not in tables and weight.dtype.is_floating:
                     weight.assign_add(tf.cast(1.0 - decay, weight.dtype) * (target - weight))
 
-        def average_tables() -> None:
-            for place, rows, log_decays in zip(tables, read, row_log_decays, strict=True):
-                _average_rows(mine[place], theirs[place], log_decay, log_decays, rows)
-
-        def average() -> None:
-            average_others()
-            average_tables()
-
-        if finds_distinct_rows():
-            # What a condition holds, the rest of the step could not use: tables are left out of it.
-            tf.cond(step == 0, lambda: copy(others), average_others)
-            for place in tables:
-                _copy_first_rows(
-                    mine[place], theirs[place], tf.where(step == 0, mine[place].shape[0], 0)
-                )
-            average_tables()
-        else:
-            tf.cond(step == 0, lambda: copy(range(len(mine))), average)
+        tf.cond(step == 0, copy, average)
+        # Not within the condition, where the rest of the step could not take what is read and
+        # written. In the first step this changes nothing: the product of no decays is 1.
+        for place, rows, log_decays in zip(tables, read, row_log_decays, strict=True):
+            was_only_read(theirs[place])
+            _average_rows(mine[place], theirs[place], log_decay, log_decays, rows)
         step.assign_add(1)
 
     def _tables(self) -> list[int]:
@@ -218,11 +206,6 @@ class EMATeacher(keras.layers.Layer):
         return self.add_weight(
             name=name, shape=shape, dtype=dtype, initializer="zeros", trainable=False
         )
-
-
-def _copy_first_rows(mine: tf.Variable, theirs: tf.Variable, count: tf.Tensor) -> None:
-    rows = tf.range(tf.cast(count, tf.int64))
-    mine.scatter_update(tf.IndexedSlices(read_rows(theirs, rows), rows))
 
 
 def _average_rows(

@@ -14,6 +14,7 @@ import tensorflow as tf
 from clsd_tf.distributed import has_rivals, in_xla, is_on_cpu
 
 _MARK = "_clsd_tf_distinct"
+_ONLY_READS = "_clsd_tf_only_reads"
 _KNOWN = "_clsd_tf_known_rows"
 _VIEWS = frozenset({"ExpandDims", "Identity", "Reshape", "Squeeze"})
 _READS = frozenset({"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"})
@@ -173,7 +174,7 @@ def reread_rows(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
     if origin is not None and origin.graph is tf.compat.v1.get_default_graph():
         handle = origin.graph.capture(table.handle)
         users = handle.consumers()
-        writers = {user.name: user for user in users if user.type not in _READS}
+        writers = {user.name: user for user in users if not _only_reads(user)}
         if writers:
             # In the order in which they were traced, in which they will run.
             users = [writers[op.name] for op in origin.graph.get_operations() if op.name in writers]
@@ -183,10 +184,21 @@ def reread_rows(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
     return read_rows(table, rows)
 
 
+def was_only_read(table: tf.Variable) -> None:
+    """Says of all that this graph has done with a table so far that it did not write to it.
+
+    Of a condition, or another inner graph, `reread_rows` would not know.
+    """
+    if finds_distinct_rows():
+        graph = tf.compat.v1.get_default_graph()
+        for user in graph.capture(table.handle).consumers():
+            user._set_attr(_ONLY_READS, tf.compat.v1.AttrValue(b=True))
+
+
 def _origin(rows: tf.Tensor) -> tf.Tensor | None:
     """The output of `distinct_rows` that these are in another shape; None if they are not."""
     while tf.is_symbolic_tensor(rows):
-        if _is_marked(rows.op):
+        if _has(rows.op, _MARK):
             return rows
         if rows.op.type not in _VIEWS:
             return None
@@ -194,8 +206,12 @@ def _origin(rows: tf.Tensor) -> tf.Tensor | None:
     return None
 
 
-def _is_marked(operation: tf.Operation) -> bool:
+def _only_reads(operation: tf.Operation) -> bool:
+    return operation.type in _READS or _has(operation, _ONLY_READS)
+
+
+def _has(operation: tf.Operation, mark: str) -> bool:
     try:
-        return bool(operation.get_attr(_MARK))
+        return bool(operation.get_attr(mark))
     except ValueError:  # it has no such attribute
         return False

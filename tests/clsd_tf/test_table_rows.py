@@ -14,6 +14,7 @@ from clsd_tf.table_rows import (
     reread_rows,
     spread,
     sum_by_place,
+    was_only_read,
 )
 
 
@@ -94,6 +95,24 @@ def test_what_was_written_is_not_read_again():
     np.testing.assert_array_equal(first, [[4, 4], [2, 2]])
     np.testing.assert_array_equal(second, [[1, 1], [2, 2]])
     np.testing.assert_array_equal(third, [[5, 5], [3, 3]])
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_condition_is_taken_to_write_unless_it_is_told_of(is_told):
+    table = tf.Variable(tf.ones([6, 2]))
+
+    @tf.function
+    def step(ids):
+        rows, _ = distinct_rows([{"ids": ids}])
+        read = read_rows(table, rows)
+        tf.cond(ids[0] > 3, lambda: tf.reduce_sum(table), lambda: 0.0)
+        if is_told:
+            was_only_read(table)
+        assert (reread_rows(table, rows) is read.op.inputs[0]) == is_told
+        tf.cond(ids[0] > 3, lambda: table.assign(2.0 * table), lambda: table.value())
+        return reread_rows(table, rows)
+
+    np.testing.assert_array_equal(step(tf.constant([4, 2, 4], tf.int64)), 2 * np.ones([2, 2]))
 
 
 def test_sums_by_place_are_those_of_numpy():
