@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import enum
 import random
 
 from hypothesis import strategies as st
 
 from tests.data_pipeline.raw_logs import START, make_spec
 
-MISSING, BAD = "missing", "bad"
+# No texts, which a row might hold.
+_Meaning = enum.Enum("_Meaning", ["MISSING", "BAD"])
+MISSING, BAD = _Meaning
 
 # Spelling -> value, MISSING or BAD.
 INTS = {
@@ -133,10 +136,10 @@ def _meaning(row: dict[str, str]) -> tuple[tuple, list[str]]:
     }
     reasons = []
     for name, value in values.items():
-        if value == BAD:
+        if value is BAD:
             reasons.append(f"{name}: {wrong[name]}")
-        elif value == MISSING and name in ("user_id", "item_id", "click", "time"):
+        elif value is MISSING and name in ("user_id", "item_id", "click", "time"):
             reasons.append(f"{name}: missing")
-    plain = {n: None if isinstance(v, str) and v == MISSING else v for n, v in values.items()}
-    plain["tags"] = tuple(plain["tags"]) if plain["tags"] != BAD else ()
+    plain = {n: None if v is MISSING else v for n, v in values.items()}
+    plain["tags"] = tuple(plain["tags"]) if plain["tags"] is not BAD else ()
     return tuple(plain.values()), reasons
