@@ -11,7 +11,7 @@ import tf_keras as keras
 from clsd_tf.batches import Features, inputs_of
 from clsd_tf.distributed import all_gather, update_together
 from clsd_tf.embeddings import embeddings_of
-from clsd_tf.table_rows import read_rows, was_only_read
+from clsd_tf.table_rows import read_rows, reread_rows, was_only_read
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
@@ -22,7 +22,8 @@ class EMATeacher(keras.layers.Layer):
 
     The first update copies the student; the warm-up of the decay lets early weights be forgotten
     soon. `ClickConfidenceModel` updates and applies the teacher before it trains on a batch, so
-    that in the first epoch every batch is scored by weights that have not seen it. In the first
+    that in the first epoch every batch is scored by weights that have not seen it; what layers
+    gather while they are applied, as batch normalization does, has seen its features. In the first
     `warmup_steps` steps the student learns from clicks as they are.
 
     Source: arXiv 1703.01780 (mean teacher), section 2, for the average; its use as a teacher of
@@ -221,7 +222,7 @@ def _average_rows(
     """
     kept = tf.exp(log_decay - read_rows(row_log_decays, rows))
     kept = tf.cast(kept, mine.dtype)[:, tf.newaxis]
-    target = read_rows(theirs, rows)
+    target = reread_rows(theirs, rows)
     averaged = target + kept * (read_rows(mine, rows) - target)
     mine.scatter_update(tf.IndexedSlices(averaged, rows))
     now = tf.fill(tf.shape(rows), tf.convert_to_tensor(log_decay))

@@ -183,10 +183,10 @@ class ClickConfidenceModel(HeldOutFits, tfrs.Model):
         features, labels, weight = unpack_batch(data)
         own = () if self.objective is None else self.objective.columns
         inputs = {name: values for name, values in features.items() if name not in own}
-        # Outside the tape: no gradient can reach teacher or confidence.
-        lesson = None if self.teacher is None else self._teach(inputs, labels)
         with tf.GradientTape() as tape:
             logits = logits_of(self.backbone, inputs, training=True)
+            with tape.stop_recording():  # no gradient can reach teacher or confidence
+                lesson = None if self.teacher is None else self._teach(inputs, labels)
             if self.objective is None:
                 losses = self.student_loss(logits, labels, lesson)
             else:
