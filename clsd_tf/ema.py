@@ -11,7 +11,7 @@ import tf_keras as keras
 from clsd_tf.batches import Features, inputs_of
 from clsd_tf.distributed import all_gather, update_together
 from clsd_tf.embeddings import embeddings_of
-from clsd_tf.table_rows import read_rows, reread_rows, was_only_read
+from clsd_tf.table_rows import only_reading, read_rows, reread_rows
 
 
 @keras.saving.register_keras_serializable(package="clsd_tf")
@@ -174,11 +174,11 @@ class EMATeacher(keras.layers.Layer):
                 if place not in tables and weight.dtype.is_floating:
                     weight.assign_add(tf.cast(1.0 - decay, weight.dtype) * (target - weight))
 
-        tf.cond(step == 0, copy, average)
+        with only_reading([theirs[place] for place in tables]):
+            tf.cond(step == 0, copy, average)
         # Not within the condition, where the rest of the step could not take what is read and
         # written. In the first step this changes nothing: the product of no decays is 1.
         for place, rows, log_decays in zip(tables, read, row_log_decays, strict=True):
-            was_only_read(theirs[place])
             _average_rows(mine[place], theirs[place], log_decay, log_decays, rows)
         step.assign_add(1)
 

@@ -7,7 +7,8 @@ reaches the optimizer, which need not read it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -184,14 +185,21 @@ def reread_rows(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
     return read_rows(table, rows)
 
 
-def was_only_read(table: tf.Variable) -> None:
-    """Says of all that this graph has done with a table so far that it did not write to it.
+@contextlib.contextmanager
+def only_reading(tables: Sequence[tf.Variable]) -> Iterator[None]:
+    """Says of what is traced within that it does not write to tables.
 
-    Of a condition, or another inner graph, `reread_rows` would not know.
+    Of conditions and other inner graphs, `reread_rows` would not know.
     """
-    if finds_distinct_rows():
-        graph = tf.compat.v1.get_default_graph()
-        for user in graph.capture(table.handle).consumers():
+    if not finds_distinct_rows():
+        yield
+        return
+    graph = tf.compat.v1.get_default_graph()
+    handles = [graph.capture(table.handle) for table in tables]
+    before = {user.name for handle in handles for user in handle.consumers()}
+    yield
+    for user in (user for handle in handles for user in handle.consumers()):
+        if user.name not in before:
             user._set_attr(_ONLY_READS, tf.compat.v1.AttrValue(b=True))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,11 +12,11 @@ from tensorflow.python.distribute import sharded_variable
 from clsd_tf.table_rows import (
     are_distinct,
     distinct_rows,
+    only_reading,
     read_rows,
     reread_rows,
     spread,
     sum_by_place,
-    was_only_read,
 )
 
 
@@ -98,21 +100,27 @@ def test_what_was_written_is_not_read_again():
 
 
 @pytest.mark.parametrize("is_told", [True, False])
-def test_a_condition_is_taken_to_write_unless_it_is_told_of(is_told):
+@pytest.mark.parametrize("is_written", [True, False])
+def test_a_condition_is_taken_to_write_unless_it_is_told_of(is_told, is_written):
     table = tf.Variable(tf.ones([6, 2]))
 
     @tf.function
     def step(ids):
         rows, _ = distinct_rows([{"ids": ids}])
         read = read_rows(table, rows)
-        tf.cond(ids[0] > 3, lambda: tf.reduce_sum(table), lambda: 0.0)
-        if is_told:
-            was_only_read(table)
-        assert (reread_rows(table, rows) is read.op.inputs[0]) == is_told
+        if is_written:
+            table.assign_add(tf.ones([6, 2]))
+        with only_reading([table]) if is_told else contextlib.nullcontext():
+            tf.cond(ids[0] > 3, lambda: tf.reduce_sum(table), lambda: 0.0)
+        again = reread_rows(table, rows)
+        assert (again is read.op.inputs[0]) == (is_told and not is_written)
         tf.cond(ids[0] > 3, lambda: table.assign(2.0 * table), lambda: table.value())
-        return reread_rows(table, rows)
+        return again, reread_rows(table, rows)
 
-    np.testing.assert_array_equal(step(tf.constant([4, 2, 4], tf.int64)), 2 * np.ones([2, 2]))
+    expected = (1 + is_written) * np.ones([2, 2])
+    first, second = step(tf.constant([4, 2, 4], tf.int64))
+    np.testing.assert_array_equal(first, expected)
+    np.testing.assert_array_equal(second, 2 * expected)
 
 
 def test_sums_by_place_are_those_of_numpy():

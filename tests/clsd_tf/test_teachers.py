@@ -197,6 +197,23 @@ def test_a_step_in_a_graph_is_that_of_python(clicks):
         np.testing.assert_allclose(graph, eager, rtol=1e-3, atol=1e-5)
 
 
+def test_two_steps_in_a_graph_are_those_of_python(clicks):
+    class Twice(clsd_tf.ClickConfidenceModel):
+        def train_step(self, data):
+            super().train_step(data)
+            return super().train_step(data)
+
+    states = []
+    for eagerly in (False, True):
+        teacher = clsd_tf.EMATeacher(backbone(clicks, 2), warmup_steps=2, decay=0.7)
+        student = Twice(backbone(clicks, 1), teacher, "affine", num_groups=NUM_GROUPS)
+        student.compile(run_eagerly=eagerly)
+        student.fit(clicks.dataset(100).take(5), verbose=0)
+        states.append([*teacher.backbone.get_weights(), *student.backbone.get_weights()])
+    for graph, eager in zip(*states, strict=True):
+        np.testing.assert_allclose(graph, eager, rtol=1e-3, atol=1e-5)
+
+
 def test_a_step_reads_and_searches_the_tables_once(clicks):
     """The student to learn, and the teacher to average; what else wants rows has them at hand."""
     student = ema_student(clicks, "affine")
