@@ -19,7 +19,6 @@ _ONLY_READS = "_clsd_tf_only_reads"
 _KNOWN = "_clsd_tf_known_rows"
 _VIEWS = frozenset({"ExpandDims", "Identity", "Reshape", "Squeeze"})
 _READS = frozenset({"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"})
-_AT_ROWS = frozenset({"ResourceGatherNd", "ResourceScatterUpdate"})
 
 
 def read_rows(table: tf.Variable | tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
@@ -173,15 +172,16 @@ def reread_rows(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
     origin = _origin(rows)
     # What an inner graph writes, this one does not see.
     if origin is not None and origin.graph is tf.compat.v1.get_default_graph():
-        handle = origin.graph.capture(table.handle)
-        users = handle.consumers()
-        writers = {user.name: user for user in users if not _only_reads(user)}
-        if writers:
-            # In the order in which they were traced, in which they will run.
-            users = [writers[op.name] for op in origin.graph.get_operations() if op.name in writers]
-        for user in users[-1:] if writers else users:
-            if user.type in _AT_ROWS and _origin(user.inputs[1]) is origin:
-                return user.inputs[2] if writers else user.outputs[0]
+        users = origin.graph.capture(table.handle).consumers()
+        if writers := {user.name for user in users if not _only_reads(user)}:
+            # Operations are listed as they were traced, and writers run in that order.
+            last = [op for op in origin.graph.get_operations() if op.name in writers][-1]
+            if last.type == "ResourceScatterUpdate" and _origin(last.inputs[1]) is origin:
+                return last.inputs[2]
+            return read_rows(table, rows)
+        for user in users:
+            if user.type == "ResourceGatherNd" and _origin(user.inputs[1]) is origin:
+                return user.outputs[0]
     return read_rows(table, rows)
 
 
