@@ -73,11 +73,32 @@ def logits_of_teacher(
         teacher.follow(student, features)
     rows = None
     if clicks_suffice and not isinstance(teacher, StoredScores) and _have_rows(features, labels):
-        # And the first row, since not every layer can be applied to none.
-        rows = tf.where((labels > 0.0) | (tf.range(tf.size(labels)) == 0))
+        rows = _rows_of_clicks(features, labels)
         features = {name: tf.gather_nd(values, rows) for name, values in features.items()}
     logits = tf.stop_gradient(logits_of(teacher, features, training=False))
     return logits if rows is None else tf.scatter_nd(rows, logits, tf.shape(labels, tf.int64))
+
+
+def _rows_of_clicks(features: Features, labels: tf.Tensor) -> tf.Tensor:
+    """Where the clicks are, int64 [rows, 1], and the first row: few layers can be applied to none.
+
+    Raises:
+      tf.errors.InvalidArgumentError: a feature has no value for each row, when it is computed.
+    """
+    count = tf.size(labels)
+    sizes = tf.stack([count, *(tf.shape(v)[0] for v in features.values() if v.shape[0] is None)])
+    check = tf.debugging.Assert(
+        tf.reduce_all(sizes == count),
+        [
+            "A feature has not as many rows as the batch, so that those of clicks cannot be taken. "
+            "Expected: a value for each row; repeat one that is for all. Received, of the label "
+            f"and then of those of {', '.join(features)} whose length is not fixed:",
+            sizes,
+        ],
+        summarize=-1,
+    )
+    with tf.control_dependencies([] if check is None else [check]):
+        return tf.where((labels > 0.0) | (tf.range(count) == 0))
 
 
 def _have_rows(features: Features, labels: tf.Tensor) -> bool:

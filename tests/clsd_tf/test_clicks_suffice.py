@@ -165,3 +165,19 @@ def test_features_that_cannot_be_cut_down_to_rows_are_scored_as_they_are(clicks,
     student.compile()
     data = clicks.dataset().map(lambda f, y, w: ({**f, "more": more(f)}, y, w))
     assert rows_asked(student, data) == len(clicks.labels)
+
+
+@pytest.mark.parametrize("length", [2, 500])
+def test_a_feature_of_another_length_is_told_of(clicks, length):
+    class Teacher(Recorded):
+        def call(self, features):
+            return super().call(features) + tf.reduce_mean(features["more"])
+
+    student = clsd_tf.ClickConfidenceModel(Priced(), Teacher(), "global", num_groups=NUM_GROUPS)
+    student.compile()
+    more = tf.data.Dataset.from_tensors(tf.zeros([length])).unbatch().batch(length)
+    batches = tf.data.Dataset.zip((clicks.dataset(), more.repeat())).map(
+        lambda batch, vector: ({**batch[0], "more": vector}, batch[1])
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not as many rows as the batch"):
+        student.fit(batches, verbose=0)
