@@ -10,7 +10,10 @@ import sys
 import numpy as np
 import pyarrow.csv as pa_csv
 import pytest
+import tensorflow as tf
 
+from data_pipeline.data_set import WriteOptions
+from data_pipeline.preparation import ReadOptions, prepare
 from experiments.benchmarks.click_log import LogSize, make_log
 from experiments.benchmarks.floors import MachineRates
 from experiments.benchmarks.worker_process import WORKERS, WorkerError, WorkerProcess
@@ -85,3 +88,37 @@ def test_rates_of_the_machine(tmp_path):
         answer = worker.run(5)
     rates = {field.name: answer[field.name] for field in dataclasses.fields(MachineRates)}
     assert all(1e3 < rate < 1e15 for rate in rates.values())
+
+
+def test_a_peer_in_plain_python_writes_the_rows_that_we_write(tmp_path):
+    size = LogSize(rows=3000, categorical=3, numeric=2, vocabulary=50, history=4)
+    log = make_log(tmp_path, size)
+    lines = (log / "log.csv").read_text().splitlines(keepends=True)
+    lines += [lines[7], lines[9].replace(",", ",x", 1)]  # one that is there, and a bad one
+    (log / "log.csv").write_text("".join(lines))
+    prepare(str(log / "spec.toml"), str(log), tmp_path / "own", ReadOptions(), WriteOptions("row"))
+    options = {"log": str(log), "rows": 3002, "history": 4, "output_dir": str(tmp_path / "peer")}
+    with worker_of("proto_pipeline", tmp_path) as worker:
+        worker.prepare(options)
+        assert worker.run(1)["examples"] == 3002
+    for split in ("train", "valid", "test"):
+        ours, theirs = written(tmp_path / "own", split), written(tmp_path / "peer", split)
+        assert ours.keys() == theirs.keys()
+        for name in ours.keys() - {"_row", "_user"}:
+            if name.startswith("x"):
+                np.testing.assert_allclose(ours[name], theirs[name], atol=1e-4)
+            else:
+                assert ours[name] == theirs[name]
+    assert "x" in (tmp_path / "peer" / "bad_rows.csv").read_text()
+
+
+def written(directory: pathlib.Path, split: str) -> dict[str, list[list[float]]]:
+    """What the records of a split hold, in the order of time."""
+    columns = collections.defaultdict(list)
+    for path in sorted(directory.glob(f"{split}*.tfrecord")):
+        for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+            for name, feature in tf.train.Example.FromString(record).features.feature.items():
+                values = getattr(feature, feature.WhichOneof("kind") or "int64_list").value
+                columns[name].append(list(values))
+    order = sorted(range(len(columns["_row"])), key=lambda i: columns["_row"][i])
+    return {name: [values[i] for i in order] for name, values in columns.items()}

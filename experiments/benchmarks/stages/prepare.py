@@ -1,4 +1,9 @@
-"""CSV -> shards, beside writers that build a message for each row."""
+"""CSV -> shards, beside programs that build a message for each row.
+
+Two of them read, convert and write, and nothing else. The other two do what has to be done for such
+a log to be trained on: they tell bad rows apart, drop what is there twice, split, make vocabularies
+and scales of the training rows, and find histories; their rows are those of ours, which is a test.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,8 @@ from experiments.benchmarks.contenders import OURS, Comparison, Contender, Targe
 from experiments.benchmarks.floors import MachineRates
 from experiments.benchmarks.settings import Settings
 
-_PROTO, _BEAM = "protos in Python", "Beam DirectRunner"
+_PROTO, _BEAM = "protos in Python, conversion alone", "Beam DirectRunner, conversion alone"
+_PROTO_JOB, _BEAM_JOB = "protos in Python, the same rows", "Beam DirectRunner, the same rows"
 _READING = "DuckDB, reading alone"
 _BARE = "DuckDB and NumPy, arrays alone"
 _PEER_ROWS = 20_000  # their cost does not depend on the number, and is high
@@ -22,7 +28,8 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
     that makes such arrays of such a log, and nothing else, tells more.
     """
     del rates
-    log = {"log": str(make_log(settings.data, settings.size))}
+    made = str(make_log(settings.data, settings.size))
+    log = {"log": made, "history": settings.size.history}
     few = min(_PEER_ROWS, settings.size.rows)
     places = {
         name: {**log, "rows": rows, "output_dir": str(settings.directory / "prepare" / name)}
@@ -30,10 +37,11 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
             ("own", settings.size.rows),
             ("proto", few),
             ("beam", few),
+            ("proto_job", few),
+            ("beam_job", few),
             ("bare", settings.size.rows),
         )
     }
-    bare = {**places["bare"], "history": settings.size.history}
     yield Comparison(
         "prepare",
         "CSV to shards",
@@ -41,12 +49,16 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
             Contender(OURS, "own_prepare", places["own"]),
             Contender(_PROTO, "proto_prepare", places["proto"]),
             Contender(_BEAM, "beam_prepare", places["beam"], "beam"),
+            Contender(_PROTO_JOB, "proto_pipeline", places["proto_job"]),
+            Contender(_BEAM_JOB, "beam_pipeline", places["beam_job"], "beam"),
             Contender(_READING, "duckdb_read", {**log, "rows": settings.size.rows}),
-            Contender(_BARE, "bare_prepare", bare),
+            Contender(_BARE, "bare_prepare", places["bare"]),
         ),
         (
             Target(_PROTO, OURS, 20, "at least"),
             Target(_BEAM, OURS, 20, "at least"),
+            Target(_PROTO_JOB, OURS, 20, "at least"),
+            Target(_BEAM_JOB, OURS, 20, "at least"),
             Target(OURS, None, 150_000, "at least", "per_second"),
             Target(_PROTO, _READING),
             Target(_PROTO, _BARE),
