@@ -68,7 +68,12 @@ def build_ema_teacher(config: TrainConfig, encoder: Encoder) -> EMATeacher:
 
 def _build_backbone(config: TrainConfig, encoder: Encoder) -> keras.layers.Layer:
     keras.utils.set_random_seed(config.seed)
-    backbone = get_backbone(config.backbone, encoder.model_features, **config.backbone_options)
+    backbone = get_backbone(
+        config.backbone,
+        encoder.model_features,
+        dtype=config.precision,
+        **config.backbone_options,
+    )
     # Weights exist from here on: they do not depend on the first batch.
     backbone({feature.name: _placeholder(feature) for feature in encoder.model_features})
     return backbone

@@ -9,6 +9,7 @@ import pathlib
 import shutil
 
 from clsd_tf.compatibility import check_same_columns
+from clsd_tf.precision import check_precision
 from clsd_tf.spec import read_spec
 from data_pipeline.cli import write_json
 from data_pipeline.manifest import Manifest
@@ -38,6 +39,7 @@ class TrainConfig:
       data: checksum of its manifest: the same rows in the same shards.
       backbone: see `clsd_tf.get_backbone`.
       backbone_options: arguments of the backbone.
+      precision: what backbones compute in, see `clsd_tf.precision`.
       method: name of an arm.
       options: of the arm, see `experiments.arms`.
       confidence_options: arguments of the confidence function.
@@ -65,6 +67,7 @@ class TrainConfig:
     data: str
     backbone: str = "dcn_v2"
     backbone_options: dict[str, object] = dataclasses.field(default_factory=dict)
+    precision: str = "float32"
     method: str = "clsd"
     options: dict[str, str | float] = dataclasses.field(default_factory=dict)
     confidence_options: dict[str, object] = dataclasses.field(default_factory=dict)
@@ -99,11 +102,10 @@ class TrainConfig:
             )
         if self.generations > 1 and self.teacher not in ("frozen", "scores"):
             raise ValueError(
-                f"Generations need a teacher that a student can replace. Received: "
-                f"--generations={self.generations} with --teacher={self.teacher}. Expected: "
-                "--teacher=frozen or --teacher=scores."
+                f"--generations={self.generations} needs a teacher that a student can replace. "
+                f"Received: --teacher={self.teacher}. Expected: --teacher=frozen or scores."
             )
-
+        check_precision(self.precision)
         if not 0.0 < self.teacher_fraction <= 1.0:
             raise ValueError(
                 "--teacher_fraction is a share of the teacher's batches. Received: "

@@ -33,6 +33,7 @@ import time
 from absl import flags
 
 from clsd_tf.backbones import backbone_names, check_backbone
+from clsd_tf.precision import PRECISIONS
 from data_pipeline.cli import load_tensorflow, run_main, write_results
 from data_pipeline.directories import only_writer
 from data_pipeline.flag_errors import json_object
@@ -63,6 +64,13 @@ _BACKBONE = flags.DEFINE_string(
 )
 _BACKBONE_OPTIONS = flags.DEFINE_string(
     "backbone_options", "{}", "Arguments of the backbone as JSON, such as '{\"units\": [64, 32]}'."
+)
+_PRECISION = flags.DEFINE_enum(
+    "precision",
+    "float32",
+    list(PRECISIONS),
+    "What backbones compute in. mixed_bfloat16: products in bfloat16, weights and logits in "
+    "float32; faster where the processor has such products (AVX512-BF16, AMX, GPU, TPU).",
 )
 _CONFIDENCE = flags.DEFINE_enum(
     "confidence", None, list(CONFIDENCES), "Confidence function; clsd has 'mixture'."
@@ -125,12 +133,8 @@ _LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-3, "Of dense weights.", 
 _EMBEDDING_LEARNING_RATE = flags.DEFINE_float(
     "embedding_learning_rate", 0.03, "Of embedding tables, with --optimizer=default.", 0.0
 )
-_CALIBRATE = flags.DEFINE_bool(
-    "calibrate", False, "Calibrate the student's click rate on validation rows."
-)
-_CHECKPOINT_STEPS = flags.DEFINE_integer(
-    "checkpoint_steps", 1000, "Batches between checkpoints, to resume from.", 1
-)
+_CALIBRATE = flags.DEFINE_bool("calibrate", False, "Calibrate the student on validation rows.")
+_CHECKPOINT_STEPS = flags.DEFINE_integer("checkpoint_steps", 1000, "Steps between checkpoints.", 1)
 _STRATEGY = flags.DEFINE_enum(
     "strategy",
     "default",
@@ -162,6 +166,7 @@ _EXPLAIN = flags.DEFINE_bool(
     "explain", False, "Say what would be done, how large it is and how long it takes, and stop."
 )
 _ABOUT_TEACHER = (_TEACHER, _TEACHER_DIR, _TEACHER_FRACTION, _SCORES_DIR, _NUM_FOLDS, _GENERATIONS)
+_ABOUT_LESSON = (_CONFIDENCE, _STUDENT, _ALPHA, _DISTILLATION, _TEMPERATURE)
 flags.mark_flags_as_required(["data_dir", "model_dir"])
 
 
@@ -232,13 +237,7 @@ def config_from_flags(cluster: Cluster) -> TrainConfig:
     Raises:
       ValueError: flags contradict each other, or the data set is not one.
     """
-    given = {
-        "confidence": _CONFIDENCE.value,
-        "student": _STUDENT.value,
-        "alpha": _ALPHA.value,
-        "distillation": _DISTILLATION.value,
-        "temperature": _TEMPERATURE.value,
-    }
+    given = {flag.name: flag.value for flag in _ABOUT_LESSON}
     arm = get_arm(_METHOD.value)
     given_flags = [f"--{flag.name}" for flag in _ABOUT_TEACHER if flag.present]
     if given_flags and not arm.needs_teacher:
@@ -267,6 +266,7 @@ def config_from_flags(cluster: Cluster) -> TrainConfig:
         data=data_checksum(_DATA_DIR.value),
         backbone=_BACKBONE.value,
         backbone_options=json_object("backbone_options", _BACKBONE_OPTIONS.value),
+        precision=_PRECISION.value,
         method=_METHOD.value,
         options=arm.with_options(given),
         confidence_options=confidence_options,

@@ -11,6 +11,8 @@ import pkgutil
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from clsd_tf.precision import computing_in
+
 if TYPE_CHECKING:
     import tf_keras as keras
 
@@ -56,27 +58,34 @@ def check_backbone(name: str) -> None:
 
 
 def get_backbone(
-    name: str, features: Sequence[ModelFeature], **kwargs: object
+    name: str, features: Sequence[ModelFeature], *, dtype: str | None = None, **kwargs: object
 ) -> keras.layers.Layer:
     """Builds a backbone.
 
     Args:
       name: one of `backbone_names()`, or "package.module:Class" for one of your own.
       features: the model's features, from `Encoder.model_features`.
+      dtype: what all of its layers compute in, "float32" or "mixed_bfloat16"; None for the global
+        policy of Keras. Weights and logits are float32 in any case.
       **kwargs: options of the backbone, such as `units`.
 
     Returns:
       A `tf_keras` layer that maps a dict of features to logits [batch].
 
     Raises:
-      ValueError: there is no such backbone, or it is no class of layers.
+      ValueError: there is no such backbone or dtype, or the backbone is no class of layers.
     """
+    with computing_in(dtype):
+        return _factory(name)(features, **kwargs)
+
+
+def _factory(name: str) -> Callable[..., keras.layers.Layer]:
     if ":" in name:
-        return _class_elsewhere(name)(features, **kwargs)
+        return _class_elsewhere(name)
     check_backbone(name)
     if name not in _REGISTRY:
         importlib.import_module(f"{__name__}.{name}")
-    return _REGISTRY[name](features, **kwargs)
+    return _REGISTRY[name]
 
 
 def _class_elsewhere(name: str) -> Callable[..., keras.layers.Layer]:

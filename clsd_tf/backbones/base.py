@@ -13,6 +13,7 @@ from clsd_tf.columns import EmbeddedColumns
 from clsd_tf.embeddings import FusedEmbedding, as_features
 from clsd_tf.features import ModelFeature
 from clsd_tf.linear import SumsFirst
+from clsd_tf.precision import PRECISIONS, computing_in
 
 
 class Backbone(keras.Model, abc.ABC):
@@ -42,6 +43,7 @@ class Backbone(keras.Model, abc.ABC):
     ):
         """See the class."""
         super().__init__(**kwargs)
+        self._check_policy()
         self.features = as_features(features)
         self.embedding = FusedEmbedding(self.features, name="embedding") if embed else None
         kernel = SumsFirst(num_sums) if num_sums else "glorot_uniform"
@@ -121,12 +123,32 @@ class Backbone(keras.Model, abc.ABC):
         """Puts all features side by side: float [batch, width]. `vectors` are [batch, dim]."""
         return self.columns(inputs, vectors).flat()
 
+    def _check_policy(self) -> None:
+        """Raises ValueError where the layers, which are still to be made, would have another."""
+        policy = keras.mixed_precision.global_policy().name
+        if self.dtype_policy.name != policy:
+            raise ValueError(
+                "All layers of a backbone compute in the same dtype. Received: "
+                f"dtype={self.dtype_policy.name!r} for `{self.name}` itself, where its layers will "
+                f"have {policy!r}. Expected: `clsd_tf.get_backbone(name, features, dtype=...)`."
+            )
+
     def get_config(self) -> dict[str, object]:
         """See `keras.Model`."""
+        policy = self.dtype_policy.name
         return {
             "name": self.name,
             "features": [feature.get_config() for feature in self.features],
+            **({"dtype": policy} if policy in PRECISIONS else {}),
         }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, object]) -> Backbone:
+        """See `keras.Model`."""
+        options = {**config}
+        policy = options.pop("dtype", None)
+        with computing_in(policy):
+            return cls(**options)
 
 
 def _as_columns(vectors: Mapping[str, tf.Tensor]) -> EmbeddedColumns:

@@ -155,18 +155,20 @@ class HistoryTransformer(keras.layers.Layer):
         self.positions = self.add_weight(
             name="positions", shape=(self.length + 1, dim), initializer="uniform"
         )
+        # The global policy may be another by now.
+        policy = {"dtype": self.dtype_policy}
         self.attention = keras.layers.MultiHeadAttention(
-            self.num_heads, dim // self.num_heads, use_bias=False
+            self.num_heads, dim // self.num_heads, use_bias=False, **policy
         )
         # Embeddings start with a variance of 1e-3, which the default epsilon would drown.
-        self.attention_norm = keras.layers.LayerNormalization(epsilon=1e-6)
+        self.attention_norm = keras.layers.LayerNormalization(epsilon=1e-6, **policy)
         self.feed_forward = keras.Sequential(
             [
-                keras.layers.Dense(self.expansion * dim, activation=tf.nn.leaky_relu),
-                keras.layers.Dense(dim),
+                keras.layers.Dense(self.expansion * dim, activation=tf.nn.leaky_relu, **policy),
+                keras.layers.Dense(dim, **policy),
             ]
         )
-        self.output_norm = keras.layers.LayerNormalization(epsilon=1e-6)
+        self.output_norm = keras.layers.LayerNormalization(epsilon=1e-6, **policy)
         super().build(input_shape)
 
     def call(self, vectors: Sequence[tf.Tensor], ids: tf.Tensor) -> tf.Tensor:

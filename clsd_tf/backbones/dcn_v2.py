@@ -63,10 +63,9 @@ class DCNv2(Backbone):
         """See the base class."""
         columns = self.columns(inputs, self.pool(inputs, embedded))
         flat = columns.flat()
-        first, *others = self.cross
-        crossed = _cross_first(first, columns, flat)
-        for layer in others:
-            crossed = layer(flat, crossed)
+        crossed = None
+        for layer in self.cross:
+            crossed = _crossed(layer, columns, flat, crossed)
         return tf.concat([crossed, through(self.deep, columns)], axis=1)
 
     def get_config(self) -> dict[str, object]:
@@ -79,17 +78,32 @@ class DCNv2(Backbone):
         }
 
 
-def _cross_first(
-    layer: tfrs.layers.dcn.Cross, columns: EmbeddedColumns, flat: tf.Tensor
+def _crossed(
+    layer: tfrs.layers.dcn.Cross,
+    columns: EmbeddedColumns,
+    flat: tf.Tensor,
+    crossed: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """`layer(flat, flat)`, with what candidates share computed once."""
+    """`layer(flat, crossed)`, in the compute dtype throughout.
+
+    The layer itself would multiply in the dtype of its weights, float32 under mixed precision too.
+
+    Args:
+      layer: which.
+      columns: of which `flat` is made.
+      flat: all features side by side, [batch, width].
+      crossed: what the layer before has made; None before the first, which takes `flat`. What
+        candidates share of that is computed once.
+    """
+    is_first, crossed = crossed is None, flat if crossed is None else crossed
     if type(layer) is not tfrs.layers.dcn.Cross:  # a subclass may compute something else
-        return layer(flat, flat)
+        return layer(flat, crossed)
     if not layer.built:
-        layer(flat, flat)
-    *matrices, bias = (tf.convert_to_tensor(weight) for weight in layer.weights)
-    product = columns.times(matrices[0]) if shares(columns) else flat @ matrices[0]
-    for matrix in matrices[1:]:  # of a projection
-        product @= matrix
-    # x * (W x + b) + x, in one pass less
-    return flat * tf.cast(tf.nn.bias_add(product, bias + 1.0), flat.dtype)
+        layer(flat, crossed)
+    kernel, *kernels, bias = (tf.cast(weight, flat.dtype) for weight in layer.weights)
+    product = columns.times(kernel) if is_first and shares(columns) else crossed @ kernel
+    for kernel in kernels:  # of a projection
+        product @= kernel
+    if is_first:  # x * (W x + b) + x, in one pass less
+        return flat * tf.nn.bias_add(product, bias + 1.0)
+    return flat * tf.nn.bias_add(product, bias) + crossed

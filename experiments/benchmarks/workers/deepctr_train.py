@@ -19,6 +19,7 @@ class DeepCTRTraining(FitWorker):
 
     def build(self, options: dict, columns: list[dict]) -> tuple[tf.keras.Model, dict]:
         """See the base class."""
+        tf.keras.mixed_precision.set_global_policy(options.get("precision", "float32"))
         sizes = options["sizes"]
         dim = {"embedding_dim": 4 if sizes is None else sizes["dim"]}  # 4 is its default
         self._renamed = {}

@@ -17,6 +17,7 @@ class Keras3Training(FitWorker):
 
     def build(self, options: dict, columns: list[dict]) -> tuple[keras.Model, dict]:
         """See the base class."""
+        keras.config.set_dtype_policy(options.get("precision", "float32"))
         sizes = options["sizes"]
         inputs, vectors = {}, []
         tables = {}
@@ -50,7 +51,7 @@ class Keras3Training(FitWorker):
             hidden = keras.layers.Concatenate()([crossed, hidden])
         elif options["backbone"] not in ("mlp", "din"):
             raise ValueError(f"Not written here. Received: backbone={options['backbone']}.")
-        output = keras.layers.Dense(1, activation="sigmoid")(hidden)
+        output = keras.layers.Dense(1, activation="sigmoid", dtype="float32")(hidden)
         model = keras.Model(inputs, output)
         model.compile(options["optimizer"], "binary_crossentropy", jit_compile=False)
         return model, {"version": keras.__version__}

@@ -21,7 +21,10 @@ _LIKE = {
 
 
 class OwnTraining(FitWorker):
-    """Options: "backbone", "sizes" (None: defaults), "optimizer", "teacher" (None: plain)."""
+    """Options: "backbone", "sizes" (None: defaults), "optimizer", "teacher" (None: plain).
+
+    "precision" is that of `clsd_tf.get_backbone`, for all contenders in the way of each.
+    """
 
     def build(self, options: dict, columns: list[dict]) -> tuple[keras.Model, dict]:
         """See the base class."""
@@ -40,7 +43,8 @@ class OwnTraining(FitWorker):
         sizes = {name: sizes[name] for name in _LIKE[options["backbone"]] if name in sizes}
 
         def backbone() -> keras.Model:
-            return clsd_tf.get_backbone(options["backbone"], features, **sizes)
+            dtype = options.get("precision")
+            return clsd_tf.get_backbone(options["backbone"], features, dtype=dtype, **sizes)
 
         teacher = options.get("teacher")
         if teacher is None:

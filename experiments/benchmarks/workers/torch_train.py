@@ -79,6 +79,7 @@ class TorchTraining:
         self._batches = list(zip(*(values.split(size) for values in inputs), strict=True))
         self._model = ClickModel(options["backbone"], columns, options["sizes"])
         self._optimizer = torch.optim.Adagrad(self._model.parameters(), 0.001)
+        self._mixed = options.get("precision") == "mixed_bfloat16"
         self._step = 0
         self.run(1)
         count = sum(p.numel() for p in self._model.parameters())
@@ -90,8 +91,9 @@ class TorchTraining:
         for _ in range(steps):
             *inputs, labels = self._batches[self._step % len(self._batches)]
             self._step += 1
-            logits = self._model(*inputs)
-            loss = nn.functional.binary_cross_entropy_with_logits(logits, labels)
+            with torch.autocast("cpu", torch.bfloat16, enabled=self._mixed):
+                logits = self._model(*inputs)
+            loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), labels)
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
