@@ -43,6 +43,8 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
     for backbone in [name for name in _BACKBONES if name in backbone_names()]:
         options = {**base, "backbone": backbone, "lists": backbone == "din"}
         yield _like_for_like(settings, backbone, options, rates)
+    for backbone in ("mlp", "dcn_v2"):
+        yield _mixed_precision(settings, {**base, "backbone": backbone, "lists": False})
     for backbone in [name for name in _BACKBONES if name in backbone_names()]:
         options = {**base, "backbone": backbone, "lists": backbone == "din", "sizes": None}
         yield _as_documented(settings, options, rates)
@@ -59,24 +61,55 @@ def _like_for_like(
 ) -> Comparison:
     """The same widths, tables, optimizer and batch for all."""
     options = {**options, "sizes": SIZES, "optimizer": "adagrad"}
+    peers = _peers(settings, options, _NOT_LIKE[backbone])
+    return Comparison(
+        "train",
+        f"{backbone}, like for like",
+        (Contender(OURS, "own_train", options, steps=settings.steps), *peers),
+        _targets_of(peers),
+        floors=_floors(settings, options, SIZES, rates, kept="rows"),  # by Adagrad
+    )
+
+
+def _mixed_precision(settings: Settings, options: Mapping[str, object]) -> Comparison:
+    """Like for like, in the mixed precision of each library; the rates of floors are float32's."""
+    backbone = str(options["backbone"])
+    exact = {**options, "sizes": SIZES, "optimizer": "adagrad"}
+    mixed = {**exact, "precision": "mixed_bfloat16"}
+    # TFRS: its crosses and blocks of layers mix types, and fail.
+    peers = _peers(settings, mixed, _NOT_LIKE[backbone] | {_TFRS})
+    in_float32 = f"{OURS}, float32"
+    return Comparison(
+        "train",
+        f"{backbone}, mixed precision",
+        (
+            Contender(OURS, "own_train", mixed, steps=settings.steps),
+            Contender(in_float32, "own_train", exact, steps=settings.steps),
+            *peers,
+        ),
+        (*_targets_of(peers), Target(in_float32, OURS)),
+    )
+
+
+def _peers(
+    settings: Settings, options: Mapping[str, object], left_out: set[str]
+) -> tuple[Contender, ...]:
     all_peers = (
         (_DEEPCTR, "deepctr_train", "deepctr"),
         (_TFRS, "tfrs_train", None),
         (_KERAS3, "keras3_train", "keras3"),
         (_TORCH, "torch_train", "torch"),
     )
-    peers = tuple(peer for peer in all_peers if peer[0] not in _NOT_LIKE[backbone])
-    return Comparison(
-        "train",
-        f"{backbone}, like for like",
-        (
-            Contender(OURS, "own_train", options, steps=settings.steps),
-            *(Contender(n, w, options, e, settings.steps) for n, w, e in peers),
-        ),
-        tuple(
-            Target(name, OURS, 2.5 if name == _DEEPCTR else 1.3, "at least") for name, _, _ in peers
-        ),
-        floors=_floors(settings, options, SIZES, rates, kept="rows"),  # by Adagrad
+    return tuple(
+        Contender(name, worker, options, environment, settings.steps)
+        for name, worker, environment in all_peers
+        if name not in left_out
+    )
+
+
+def _targets_of(peers: tuple[Contender, ...]) -> tuple[Target, ...]:
+    return tuple(
+        Target(peer.name, OURS, 2.5 if peer.name == _DEEPCTR else 1.3, "at least") for peer in peers
     )
 
 
