@@ -1,25 +1,53 @@
 """Click histories: the last items a user clicked strictly before each impression.
 
-Rows are never joined with each other. A window over the clicks makes the list as it stands after a
-user's click number n; another one counts the clicks strictly before each impression; the two are
-joined on (user, n).
+They are not stored. All clicks stand in one array, those of a user together and in the order of
+time; the history of a row is a stretch of it, of which the row knows the end and the length.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 import ibis
 import ibis.expr.types as ir
+import numpy as np
+import pyarrow as pa
 from ibis.backends import BaseBackend
 
 from clsd_tf.features import ROW, ClickLogSpec
 from data_pipeline.engines import keep_table
 from data_pipeline.splits import HISTORY, SPLIT
+from data_pipeline.streaming import record_batches
 
-_TABLE = "click_histories"
+END, LENGTH = "_history_end", "_history_length"
+_CLICKS, _STRETCHES = "clicks_in_order", "click_histories"
 
 
-def click_histories(engine: BaseBackend, rows: ir.Table, spec: ClickLogSpec) -> ir.Table:
+@dataclasses.dataclass(frozen=True)
+class ClickHistories:
     """The history of every row that has one.
+
+    Attributes:
+      stretches: stored table of `_row`, END and LENGTH (int64, at least 1): the LENGTH clicks
+        before place END. Rows without a history are left out.
+      clicks: the items of all clicks, 8 bytes each; of text 4, and each item once.
+    """
+
+    stretches: ir.Table
+    clicks: pa.Array
+
+    def lists(self, ends: np.ndarray, lengths: np.ndarray) -> pa.ListArray:
+        """Histories, the oldest click first: lists of rows given by END and LENGTH, [rows] each."""
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.arange(offsets[-1]) + np.repeat(ends - offsets[1:], lengths)
+        items = self.clicks.take(pa.array(places))
+        if pa.types.is_dictionary(items.type):
+            items = items.dictionary_decode()
+        return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items)
+
+
+def click_histories(engine: BaseBackend, rows: ir.Table, spec: ClickLogSpec) -> ClickHistories:
+    """Finds the histories of rows.
 
     Args:
       engine: that holds `rows`.
@@ -28,31 +56,41 @@ def click_histories(engine: BaseBackend, rows: ir.Table, spec: ClickLogSpec) -> 
       spec: of the log, with `[history]`.
 
     Returns:
-      A stored table of `_row` and the history under its name: at most `history.length` items,
-      oldest first, clicks of the same time in the order of `_row`. Clicks at the time of the
-      impression itself are not in it. Rows without a history, and those before the training
-      window, are left out.
+      Histories of at most `history.length` items, clicks of the same time in the order of `_row`.
+      Clicks at the time of the impression itself are not in it. Rows before the training window
+      are left out.
     """
     rows = rows.select(
         ROW, SPLIT, "_time", user=spec.user.name, item=spec.item.name, click=spec.label.name
     )
+    in_order = ["user", "_time", ROW]
     clicks = rows.filter(rows.click == 1)
-    in_order = ibis.window(group_by=clicks.user, order_by=[clicks["_time"], clicks[ROW]])
-    last = ibis.window(
-        group_by=clicks.user,
-        order_by=[clicks["_time"], clicks[ROW]],
-        rows=(1 - spec.history.length, 0),
-    )
-    lists = clicks.select(
-        "user",
-        number=ibis.row_number().over(in_order) + 1,
-        items=clicks.item.collect().over(last),
-    )
+    # Stored: it is read twice, and both have to see the same order.
+    place = ibis.row_number().over(order_by=[clicks[name] for name in in_order])
+    clicks = keep_table(engine, _CLICKS, clicks.select("user", "item", place=place))
+    first = clicks.group_by("user").agg(first=clicks.place.min())
     # `_time` counts whole microseconds: up to one before it is strictly earlier.
     earlier = ibis.window(group_by=rows.user, order_by=rows["_time"], range=(None, -1))
     seen = rows.mutate(number=rows.click.sum().over(earlier).cast("int64"))
     seen = seen.filter((seen[SPLIT] != HISTORY) & (seen.number > 0)).select(ROW, "user", "number")
-    joined = seen.join(lists, ["user", "number"])
-    return keep_table(
-        engine, _TABLE, joined.select(joined[ROW], joined["items"].name(spec.history.name))
+    joined = seen.join(first, "user")
+    stretches = joined.select(
+        ROW,
+        **{
+            END: joined["first"] + joined.number,
+            LENGTH: ibis.least(joined.number, spec.history.length),
+        },
     )
+    stretches = keep_table(engine, _STRETCHES, stretches)
+    return ClickHistories(stretches, _items(engine, clicks))
+
+
+def _items(engine: BaseBackend, clicks: ir.Table) -> pa.Array:
+    items = clicks.order_by("place").select("item")
+    type_ = items.schema().to_pyarrow().field("item").type
+    parts = [batch.column(0).cast(type_) for batch in record_batches(engine, items)]
+    if pa.types.is_string(type_):
+        parts = [part.dictionary_encode() for part in parts]
+        type_ = pa.dictionary(pa.int32(), type_)
+    items = pa.chunked_array(parts, type_).unify_dictionaries().combine_chunks()
+    return items if isinstance(items, pa.Array) else pa.concat_arrays(items.chunks)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 from ibis.backends import BaseBackend
@@ -13,6 +12,7 @@ from clsd_tf.features import ROW, ClickLogSpec, Role
 from data_pipeline.arrow_encoding import DAY
 from data_pipeline.column_values import as_float32
 from data_pipeline.hashing import hashed
+from data_pipeline.history import END, LENGTH, ClickHistories
 from data_pipeline.splits import SPLIT
 from data_pipeline.streaming import record_batches
 
@@ -20,7 +20,7 @@ from data_pipeline.streaming import record_batches
 def split_batches(
     engine: BaseBackend,
     rows: ir.Table,
-    histories: ir.Table | None,
+    histories: ClickHistories | None,
     spec: ClickLogSpec,
     split: str,
     seed: int,
@@ -37,12 +37,17 @@ def split_batches(
       seed: of the order of training rows.
     """
     rows = rows.filter(rows[SPLIT] == split)
-    if histories is not None:
-        history = histories[spec.history.name]
-        history = history.fill_null(ibis.literal([], history.type())).name(spec.history.name)
-        rows = rows.left_join(histories, ROW).select(rows, history)
     place = [hashed("order", seed, rows[ROW])] if split == "train" else []
-    yield from record_batches(engine, rows.order_by([*place, ROW]).select(*_columns(rows, spec)))
+    columns = _columns(rows, spec)
+    if histories is None:
+        yield from record_batches(engine, rows.order_by([*place, ROW]).select(*columns))
+        return
+    stretches = rows.left_join(histories.stretches, ROW)
+    columns += [stretches[name].fill_null(0).name(name) for name in (END, LENGTH)]
+    for batch in record_batches(engine, stretches.order_by([*place, ROW]).select(*columns)):
+        lists = histories.lists(*(batch.column(name).to_numpy() for name in (END, LENGTH)))
+        batch = batch.drop_columns([END, LENGTH])
+        yield batch.append_column(spec.history.name, lists)
 
 
 def _columns(rows: ir.Table, spec: ClickLogSpec) -> list[ir.Value]:
@@ -51,6 +56,8 @@ def _columns(rows: ir.Table, spec: ClickLogSpec) -> list[ir.Value]:
     wanted = [*spec.encoded_columns, *(c for role in roles for c in spec.with_role(role))]
     columns = {ROW: rows[ROW], DAY: rows[DAY]}
     for column in wanted:
+        if spec.history is not None and column.name == spec.history.name:
+            continue
         value = rows[column.name]
         is_number = column.type == "float" and not column.is_list
         if is_number or column.role in ("weight", "satisfaction"):

@@ -9,6 +9,7 @@ import ibis.expr.types as ir
 from clsd_tf.encoding import Encoder
 from clsd_tf.features import GROUP, ROW, ClickLogSpec
 from data_pipeline.arrow_encoding import DAY
+from data_pipeline.history import LENGTH, ClickHistories
 from data_pipeline.splits import HISTORY, SPLIT, SPLITS
 
 _Counts = dict[str, int | float]
@@ -51,13 +52,12 @@ def _clicks(rows: ir.Table, spec: ClickLogSpec, *by: str) -> dict[tuple, _Counts
 
 
 def history_lengths(
-    rows: ir.Table, histories: ir.Table, spec: ClickLogSpec
+    rows: ir.Table, histories: ClickHistories, spec: ClickLogSpec
 ) -> dict[str, dict[str, float]]:
     """Split -> mean length of the click histories, and the shares of empty and of full ones."""
     rows = rows.filter(rows[SPLIT] != HISTORY).select(ROW, SPLIT)
-    joined = rows.left_join(histories, ROW)
-    length = joined[spec.history.name].length().fill_null(0)
-    lengths = joined.select(joined[SPLIT], length=length)
+    joined = rows.left_join(histories.stretches, ROW)
+    lengths = joined.select(joined[SPLIT], length=joined[LENGTH].fill_null(0))
     described = lengths.group_by(SPLIT).agg(
         mean=lengths.length.mean(),
         empty=(lengths.length == 0).cast("int64").mean(),

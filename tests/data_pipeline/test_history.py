@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from data_pipeline.history import click_histories
+from data_pipeline.history import END, LENGTH, ClickHistories, click_histories
 from data_pipeline.splits import add_split
 from tests.data_pipeline.impressions import (
     BY_DAY,
@@ -16,8 +18,8 @@ from tests.data_pipeline.impressions import (
     store,
 )
 
-LENGTH = 3
-SECTIONS = f"{BY_DAY}[history]\nlength = {LENGTH}\n"
+LAST = 3
+SECTIONS = f"{BY_DAY}[history]\nlength = {LAST}\n"
 
 
 def reference(rows: list[dict]) -> dict[int, list[int]]:
@@ -32,15 +34,18 @@ def reference(rows: list[dict]) -> dict[int, list[int]]:
             and other["click"]
         ]
         if earlier and row["_day"] >= "2022-05-01":
-            histories[row["_row"]] = [item for *_, item in sorted(earlier)[-LENGTH:]]
+            histories[row["_row"]] = [item for *_, item in sorted(earlier)[-LAST:]]
     return histories
 
 
 def histories_of(rows: list[dict], columns: str = COLUMNS, threads: int = 2) -> dict[int, list]:
     spec = make_spec(SECTIONS, columns)
     engine = make_engine(threads)
-    table = click_histories(engine, add_split(store(engine, rows), spec), spec)
-    return {row["_row"]: row["click_history"] for row in rows_of(table)}
+    found = click_histories(engine, add_split(store(engine, rows), spec), spec)
+    stretches = rows_of(found.stretches)
+    ends, lengths = (np.array([row[name] for row in stretches], np.int64) for name in (END, LENGTH))
+    lists = found.lists(ends, lengths).to_pylist()
+    return {row["_row"]: items for row, items in zip(stretches, lists, strict=True)}
 
 
 def test_golden():
@@ -89,3 +94,16 @@ def test_labels_of_the_same_time_and_later_change_nothing():
 def test_threads_change_nothing():
     rows = random_rows(3000, seed=9)
     assert histories_of(rows, threads=1) == histories_of(rows, threads=2)
+
+
+def test_a_log_without_clicks_has_none():
+    assert histories_of([row | {"click": 0} for row in random_rows(40, seed=10)]) == {}
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.string()])
+def test_lists_are_stretches_of_the_clicks(kind):
+    clicks = pa.array(range(5)).cast(kind)
+    clicks = clicks if kind == pa.int64() else clicks.dictionary_encode()
+    lists = ClickHistories(None, clicks).lists(np.array([3, 0, 5, 5]), np.array([2, 0, 1, 5]))
+    expected = [[1, 2], [], [4], [0, 1, 2, 3, 4]]
+    assert lists.to_pylist() == [[pa.scalar(i).cast(kind).as_py() for i in x] for x in expected]
