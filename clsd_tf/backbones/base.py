@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
@@ -143,7 +144,7 @@ class Backbone(keras.Model, abc.ABC):
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, object]) -> Backbone:
+    def from_config(cls, config: Mapping[str, Any]) -> Backbone:
         """See `keras.Model`."""
         options = {**config}
         policy = options.pop("dtype", None)
