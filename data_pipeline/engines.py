@@ -20,10 +20,10 @@ import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 from ibis.backends.duckdb import Backend
 
-# Two tables of the rows, columns of side tables, a history of 50, and what sorting takes: 7 times
-# the text of the log of the benchmark, and by sizes of columns some 25 times that of a narrow one.
+# Two tables of the rows, columns of side tables, and what sorting takes: less than 7 times the text
+# of the log of the benchmark, and by sizes of columns some 25 times that of a narrow one.
 _MEMORY_OF_TEXT = 32
-# DuckDB asks for 125 MB a thread at the least; sorting rows of long histories takes more.
+# DuckDB asks for 125 MB a thread at the least; sorting rows of many columns takes more.
 _THREAD_BYTES = 250_000_000
 
 

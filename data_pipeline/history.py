@@ -92,5 +92,4 @@ def _items(engine: BaseBackend, clicks: ir.Table) -> pa.Array:
     if pa.types.is_string(type_):
         parts = [part.dictionary_encode() for part in parts]
         type_ = pa.dictionary(pa.int32(), type_)
-    items = pa.chunked_array(parts, type_).unify_dictionaries().combine_chunks()
-    return items if isinstance(items, pa.Array) else pa.concat_arrays(items.chunks)
+    return pa.chunked_array(parts, type_).unify_dictionaries().combine_chunks()
