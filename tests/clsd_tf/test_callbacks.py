@@ -9,6 +9,7 @@ import tf_keras as keras
 from clsd_tf.backbones import get_backbone
 from clsd_tf.callbacks import StepCheckpoint
 from clsd_tf.model import ClickConfidenceModel
+from tests.marks import slow
 
 STEPS = 16  # 2000 rows in batches of 128
 
@@ -54,7 +55,7 @@ def train(clicks, model, checkpoint, callbacks=(), epochs: int = 2) -> np.ndarra
     return model.predict(clicks.dataset(), verbose=0)
 
 
-@pytest.mark.parametrize("killed_after", [3, 11, 16, 23])
+@pytest.mark.parametrize("killed_after", [3, *map(slow, [11, 16]), 23])
 def test_resumes_exactly(clicks, tmp_path, killed_after):
     undisturbed = train(clicks, build(clicks), StepCheckpoint(tmp_path / "a", every=5))
     with pytest.raises(Killed):
@@ -74,7 +75,7 @@ class Logs(keras.callbacks.Callback):
         self.epochs.append(logs)
 
 
-@pytest.mark.parametrize("killed_after", [8, 23])
+@pytest.mark.parametrize("killed_after", [slow(8), 23])
 def test_means_of_the_interrupted_epoch_go_on(clicks, tmp_path, killed_after):
     undisturbed, resumed = Logs(), Logs()
     train(clicks, build(clicks), StepCheckpoint(tmp_path / "a", every=5), [undisturbed])

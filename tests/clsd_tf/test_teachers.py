@@ -11,6 +11,7 @@ import clsd_tf
 from clsd_tf.confidence import AffineConfidence
 from clsd_tf.features import TEACHER_LOGIT
 from tests.clsd_tf.conftest import NUM_GROUPS
+from tests.marks import slow
 
 
 def backbone(clicks, seed: int) -> keras.layers.Layer:
@@ -132,7 +133,7 @@ def test_catching_up_brings_every_row_to_the_dense_average(clicks):
         np.testing.assert_allclose(mine.numpy()[rows], expected[rows], rtol=2e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("confidence", ["global", "affine", "mixture"])
+@pytest.mark.parametrize("confidence", [*map(slow, ["global", "affine"]), "mixture"])
 def test_two_replicas_follow_as_one_does(clicks, two_replicas, confidence):
     def train() -> list[np.ndarray]:
         student = ema_student(clicks, confidence, warmup_steps=2, decay=0.7)

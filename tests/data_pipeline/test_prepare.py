@@ -26,6 +26,7 @@ from data_pipeline.preparation import ReadOptions, prepare
 from data_pipeline.reader import make_dataset
 from data_pipeline.shards import WRITER_BYTES
 from data_pipeline.splits import SPLITS, SplitError
+from tests.marks import slow
 
 SPEC = """
 name = "small"
@@ -291,7 +292,7 @@ class TestNoise:
         ):
             assert after == (1 if group else before)
 
-    @pytest.mark.parametrize("noise", ["items:.5:1", "where:city=X:1", "interest:.9"])
+    @pytest.mark.parametrize("noise", ["items:.5:1", slow("where:city=X:1"), "interest:.9"])
     def test_other_kinds_reach_histories_and_leave_test_labels(self, logs, noise):
         log = random_log(400, seed=4)
         clean = logs.prepare(log, "clean")

@@ -16,6 +16,7 @@ from data_pipeline.reader import make_dataset, steps_per_epoch
 from data_pipeline.scores import ScoreError
 from data_pipeline.scoring import write_scores
 from data_pipeline.sharing import worker_of, worker_share
+from tests.marks import slow
 
 LAYOUTS = ("columnar", "row")
 
@@ -68,7 +69,7 @@ def test_each_row_gets_its_own_score(generate, tmp_path, small_windows, layout, 
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(("num_shards", "num_folds"), [(4, 2), (4, 4), (2, 3), (1, 3)])
+@pytest.mark.parametrize(("num_shards", "num_folds"), [slow(4, 2), (4, 4), (2, 3), (1, 3)])
 def test_each_fold_is_scored_by_the_model_that_has_not_seen_it(
     generate, tmp_path, layout, num_shards, num_folds
 ):

@@ -46,6 +46,7 @@ def test_an_interrupted_run_ends_as_one_that_reads_by_itself(
     assert metrics["student"]["epochs"][-1]["val_loss"] == expected[-1]["val_loss"]
 
 
+@pytest.mark.slow
 def test_fits_of_a_comparison_read_through_it(tmp_path, configure, service):
     config = configure("plain")
     scored = [

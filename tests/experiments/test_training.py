@@ -18,6 +18,7 @@ from experiments.evaluation import score_split
 from experiments.models import load_model
 from experiments.runs import TEACHER_SEED, Run
 from tests.experiments.helpers import Killed, kill_after, scores_of
+from tests.marks import slow
 
 
 def test_learns_to_rank_clicks(plain, prepared):
@@ -57,7 +58,7 @@ def test_seeds_decide(plain, configure, train, tmp_path):
     assert np.abs(scores_of(other) - scores_of(plain)).max() > 0.01
 
 
-@pytest.mark.parametrize("epochs", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("epochs", [1, slow(2)])
 def test_killed_in_any_phase_it_resumes_to_the_same_end(
     configure, train, tmp_path, monkeypatch, epochs
 ):
