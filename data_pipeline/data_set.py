@@ -161,7 +161,7 @@ def write_data_set(
         histories = None
         if spec.history is not None:
             begin("Click histories")
-            histories = click_histories(engine, rows, spec)
+            histories = click_histories(engine, rows, spec, directory)
         begin("Statistics")
         statistics = {
             **distinct_ids(rows, spec),

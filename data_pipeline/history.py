@@ -7,6 +7,9 @@ time; the history of a row is a stretch of it, of which the row knows the end an
 from __future__ import annotations
 
 import dataclasses
+import pathlib
+import tempfile
+from collections.abc import Iterable
 
 import ibis
 import ibis.expr.types as ir
@@ -30,23 +33,28 @@ class ClickHistories:
     Attributes:
       stretches: stored table of `_row`, END and LENGTH (int64, at least 1): the LENGTH clicks
         before place END. Rows without a history are left out.
-      clicks: the items of all clicks, 8 bytes each; of text 4, and each item once.
+      clicks: the items of all clicks, int64 [clicks]; of text, places among `texts`. In a file, of
+        which the system keeps in memory what fits.
+      texts: the different items, where these are text.
     """
 
     stretches: ir.Table
-    clicks: pa.Array
+    clicks: np.ndarray
+    texts: pa.StringArray | None = None
 
     def lists(self, ends: np.ndarray, lengths: np.ndarray) -> pa.ListArray:
         """Histories, the oldest click first: lists of rows given by END and LENGTH, [rows] each."""
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         places = np.arange(offsets[-1]) + np.repeat(ends - offsets[1:], lengths)
-        items = self.clicks.take(pa.array(places))
-        if pa.types.is_dictionary(items.type):
-            items = items.dictionary_decode()
+        items = pa.array(self.clicks[places])
+        if self.texts is not None:
+            items = self.texts.take(items)
         return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items)
 
 
-def click_histories(engine: BaseBackend, rows: ir.Table, spec: ClickLogSpec) -> ClickHistories:
+def click_histories(
+    engine: BaseBackend, rows: ir.Table, spec: ClickLogSpec, directory: pathlib.Path
+) -> ClickHistories:
     """Finds the histories of rows.
 
     Args:
@@ -54,6 +62,7 @@ def click_histories(engine: BaseBackend, rows: ir.Table, spec: ClickLogSpec) -> 
       rows: with `_row`, `_time`, `_split`, user, item and label; all that came before counts,
         the rows before the training window included.
       spec: of the log, with `[history]`.
+      directory: an existing one, in which the clicks get a file that has no name.
 
     Returns:
       Histories of at most `history.length` items, clicks of the same time in the order of `_row`.
@@ -65,9 +74,13 @@ def click_histories(engine: BaseBackend, rows: ir.Table, spec: ClickLogSpec) -> 
     )
     in_order = ["user", "_time", ROW]
     clicks = rows.filter(rows.click == 1)
-    # Stored: it is read twice, and both have to see the same order.
     place = ibis.row_number().over(order_by=[clicks[name] for name in in_order])
-    clicks = keep_table(engine, _CLICKS, clicks.select("user", "item", place=place))
+    clicks = clicks.select("user", "item", place=place)
+    is_text = clicks.item.type().is_string()
+    if is_text:
+        clicks = clicks.mutate(code=ibis.dense_rank().over(order_by=clicks.item))
+    # Stored: it is read several times, which have to see the same order.
+    clicks = keep_table(engine, _CLICKS, clicks)
     first = clicks.group_by("user").agg(first=clicks.place.min())
     # `_time` counts whole microseconds: up to one before it is strictly earlier.
     earlier = ibis.window(group_by=rows.user, order_by=rows["_time"], range=(None, -1))
@@ -82,14 +95,19 @@ def click_histories(engine: BaseBackend, rows: ir.Table, spec: ClickLogSpec) -> 
         },
     )
     stretches = keep_table(engine, _STRETCHES, stretches)
-    return ClickHistories(stretches, _items(engine, clicks))
+    texts = None
+    if is_text:
+        texts = clicks.select("item").distinct().order_by("item").to_pyarrow()["item"]
+        texts = texts.cast(pa.string()).combine_chunks()
+    in_order = clicks.order_by("place").select(item=clicks.code if is_text else clicks.item)
+    return ClickHistories(stretches, _stored(record_batches(engine, in_order), directory), texts)
 
 
-def _items(engine: BaseBackend, clicks: ir.Table) -> pa.Array:
-    items = clicks.order_by("place").select("item")
-    type_ = items.schema().to_pyarrow().field("item").type
-    parts = [batch.column(0).cast(type_) for batch in record_batches(engine, items)]
-    if pa.types.is_string(type_):
-        parts = [part.dictionary_encode() for part in parts]
-        type_ = pa.dictionary(pa.int32(), type_)
-    return pa.chunked_array(parts, type_).unify_dictionaries().combine_chunks()
+def _stored(batches: Iterable[pa.RecordBatch], directory: pathlib.Path) -> np.ndarray:
+    """The only column of batches as an array in a file, which goes when the array does."""
+    with tempfile.TemporaryFile(dir=directory) as file:
+        for batch in batches:
+            file.write(batch.column(0).cast(pa.int64()).to_numpy())
+        if not file.tell():  # nothing cannot be mapped
+            return np.zeros(0, np.int64)
+        return np.memmap(file, np.int64, mode="r")

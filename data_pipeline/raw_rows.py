@@ -71,7 +71,9 @@ def raw_batches(
             if (kind := write.planted) is not None:  # planted clicks are in the histories
                 log = NoisyLog(engine, spec, encoder.group_names(), write.noise_seed)
                 rows = keep_table(engine, "noisy_rows", plant_noise(log, rows, kind))
-            histories = None if spec.history is None else click_histories(engine, rows, spec)
+            histories = None
+            if spec.history is not None:
+                histories = click_histories(engine, rows, spec, pathlib.Path(place))
             yield split_batches(engine, rows, histories, spec, split, write.seed)
         finally:
             engine.disconnect()

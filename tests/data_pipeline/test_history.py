@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pathlib
+import tempfile
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -41,7 +44,10 @@ def reference(rows: list[dict]) -> dict[int, list[int]]:
 def histories_of(rows: list[dict], columns: str = COLUMNS, threads: int = 2) -> dict[int, list]:
     spec = make_spec(SECTIONS, columns)
     engine = make_engine(threads)
-    found = click_histories(engine, add_split(store(engine, rows), spec), spec)
+    with tempfile.TemporaryDirectory() as place:
+        table = add_split(store(engine, rows), spec)
+        found = click_histories(engine, table, spec, pathlib.Path(place))
+        assert not any(pathlib.Path(place).iterdir())
     stretches = rows_of(found.stretches)
     ends, lengths = (np.array([row[name] for row in stretches], np.int64) for name in (END, LENGTH))
     lists = found.lists(ends, lengths).to_pylist()
@@ -100,10 +106,10 @@ def test_a_log_without_clicks_has_none():
     assert histories_of([row | {"click": 0} for row in random_rows(40, seed=10)]) == {}
 
 
-@pytest.mark.parametrize("kind", [pa.int64(), pa.string()])
-def test_lists_are_stretches_of_the_clicks(kind):
-    clicks = pa.array(range(5)).cast(kind)
-    clicks = clicks if kind == pa.int64() else clicks.dictionary_encode()
-    lists = ClickHistories(None, clicks).lists(np.array([3, 0, 5, 5]), np.array([2, 0, 1, 5]))
-    expected = [[1, 2], [], [4], [0, 1, 2, 3, 4]]
-    assert lists.to_pylist() == [[pa.scalar(i).cast(kind).as_py() for i in x] for x in expected]
+@pytest.mark.parametrize("texts", [None, ["a", "b", "c", "d", "e"]])
+def test_lists_are_stretches_of_the_clicks(texts):
+    clicks = np.arange(5)[::-1]
+    histories = ClickHistories(None, clicks, texts and pa.array(texts))
+    lists = histories.lists(np.array([3, 0, 5, 5]), np.array([2, 0, 1, 5])).to_pylist()
+    expected = [[3, 2], [], [0], [4, 3, 2, 1, 0]]
+    assert lists == [[texts[i] if texts else i for i in items] for items in expected]

@@ -13,7 +13,7 @@ from experiments.benchmarks.step_floors import multiplications
 
 _PLAIN = "plain backbone"
 _DENSE, _ONE_USER = "clsd_tf, dense input", "clsd_tf, one user and many items"
-_IN_TURN = "clsd_tf, operations in turn"
+_IN_TURN, _MIXED = "clsd_tf, operations in turn", "clsd_tf, mixed precision"
 _CANDIDATES = (1, 100, 500)
 _SIZES = {name: DEFAULT_SIZES[name] for name in ("units", "num_cross_layers")}
 
@@ -27,6 +27,7 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
         _DENSE: ("predict_features", True),
         _ONE_USER: ("predict_candidates", True),
         _IN_TURN: ("serving_default", True),
+        _MIXED: ("serving_default", True),
     }
     # A third of a training step's products: the way forward alone.
     width = DEFAULT_SIZES["dim"] * (settings.size.categorical + 1) + settings.size.numeric
@@ -43,13 +44,15 @@ def comparisons(settings: Settings, rates: MachineRates) -> Iterator[Comparison]
                 "sizes": _SIZES,
                 # As `tensorflow_model_server --tensorflow_inter_op_parallelism=1` runs them.
                 "inter_op_threads": 1 if name == _IN_TURN else 0,
+                "precision": "mixed_bfloat16" if name == _MIXED else "float32",
             }
             contenders.append(Contender(name, "own_serve", options, steps=12 * settings.steps))
         targets = [Target(OURS, _PLAIN, 1.02, "at most", m) for m in ("cpu_us", "p50_ms")]
-        targets += [Target(OURS, other, measure="cpu_us") for other in (_DENSE, _ONE_USER)]
+        targets += [Target(OURS, other, measure="cpu_us") for other in (_DENSE, _ONE_USER, _MIXED)]
         if candidates == _CANDIDATES[-1]:
             targets += [
-                Target(n, None, 5.0, "at most", "p99_ms") for n in (OURS, _ONE_USER, _IN_TURN)
+                Target(name, None, 5.0, "at most", "p99_ms")
+                for name in (OURS, _ONE_USER, _IN_TURN, _MIXED)
             ]
         yield Comparison(
             "serve",

@@ -180,6 +180,7 @@ def _whole_job(settings: Settings) -> Comparison:
             "teacher": "ema",
             "options": {"confidence": "affine"},
         },
+        "clsd, mixed precision": {"method": "clsd", "precision": "mixed_bfloat16"},
     }
     contenders = [
         Contender(

@@ -16,7 +16,7 @@ from clsd_tf.requests import to_candidates, to_dense, to_example
 
 
 class OwnServing:
-    """Options: "prepared", "output_dir", "candidates", "signature", "sizes", "taught".
+    """Options: "prepared", "output_dir", "candidates", "signature", "sizes", "taught", "precision".
 
     "inter_op_threads" run operations side by side, 0: as many as TensorFlow chooses.
     """
@@ -27,7 +27,8 @@ class OwnServing:
         encoder = clsd_tf.Encoder.load(options["prepared"])
 
         def backbone() -> tf.keras.Model:
-            return clsd_tf.get_backbone("dcn_v2", encoder.model_features, **options["sizes"])
+            sizes, dtype = options["sizes"], options["precision"]
+            return clsd_tf.get_backbone("dcn_v2", encoder.model_features, dtype=dtype, **sizes)
 
         model = backbone()
         if options["taught"]:
