@@ -40,7 +40,7 @@ class ClickHistories:
 
     stretches: ir.Table
     clicks: np.ndarray
-    texts: pa.StringArray | None = None
+    texts: pa.LargeStringArray | None = None
 
     def lists(self, ends: np.ndarray, lengths: np.ndarray) -> pa.ListArray:
         """Histories, the oldest click first: lists of rows given by END and LENGTH, [rows] each."""
@@ -98,7 +98,7 @@ def click_histories(
     texts = None
     if is_text:
         texts = clicks.select("item").distinct().order_by("item").to_pyarrow()["item"]
-        texts = texts.cast(pa.string()).combine_chunks()
+        texts = texts.cast(pa.large_string()).combine_chunks()  # of more than 2 GB, too
     in_order = clicks.order_by("place").select(item=clicks.code if is_text else clicks.item)
     return ClickHistories(stretches, _stored(record_batches(engine, in_order), directory), texts)
 
