@@ -31,8 +31,8 @@ class ClickHistories:
     """The history of every row that has one.
 
     Attributes:
-      stretches: stored table of `_row`, END and LENGTH (int64, at least 1): the LENGTH clicks
-        before place END. Rows without a history are left out.
+      stretches: stored table of `_row`, `_split`, END and LENGTH (int64, at least 1): the LENGTH
+        clicks before place END. Rows without a history are left out.
       clicks: the items of all clicks, int64 [clicks]; of text, places among `texts`. In a file, of
         which the system keeps in memory what fits.
       texts: the different items, where these are text.
@@ -85,10 +85,11 @@ def click_histories(
     # `_time` counts whole microseconds: up to one before it is strictly earlier.
     earlier = ibis.window(group_by=rows.user, order_by=rows["_time"], range=(None, -1))
     seen = rows.mutate(number=rows.click.sum().over(earlier).cast("int64"))
-    seen = seen.filter((seen[SPLIT] != HISTORY) & (seen.number > 0)).select(ROW, "user", "number")
-    joined = seen.join(first, "user")
+    seen = seen.filter((seen[SPLIT] != HISTORY) & (seen.number > 0))
+    joined = seen.select(ROW, SPLIT, "user", "number").join(first, "user")
     stretches = joined.select(
         ROW,
+        SPLIT,
         **{
             END: joined["first"] + joined.number,
             LENGTH: ibis.least(joined.number, spec.history.length),

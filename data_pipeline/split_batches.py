@@ -42,9 +42,11 @@ def split_batches(
     if histories is None:
         yield from record_batches(engine, rows.order_by([*place, ROW]).select(*columns))
         return
-    stretches = rows.left_join(histories.stretches, ROW)
-    columns += [stretches[name].fill_null(0).name(name) for name in (END, LENGTH)]
-    for batch in record_batches(engine, stretches.order_by([*place, ROW]).select(*columns)):
+    # Of this split alone: memory may be short, and a join holds what it can of one of its tables.
+    stretches = histories.stretches.filter(histories.stretches[SPLIT] == split).drop(SPLIT)
+    rows = rows.left_join(stretches, ROW)
+    columns += [rows[name].fill_null(0).name(name) for name in (END, LENGTH)]
+    for batch in record_batches(engine, rows.order_by([*place, ROW]).select(*columns)):
         lists = histories.lists(*(batch.column(name).to_numpy() for name in (END, LENGTH)))
         batch = batch.drop_columns([END, LENGTH])
         yield batch.append_column(spec.history.name, lists)

@@ -56,7 +56,7 @@ def history_lengths(
 ) -> dict[str, dict[str, float]]:
     """Split -> mean length of the click histories, and the shares of empty and of full ones."""
     rows = rows.filter(rows[SPLIT] != HISTORY).select(ROW, SPLIT)
-    joined = rows.left_join(histories.stretches, ROW)
+    joined = rows.left_join(histories.stretches.drop(SPLIT), ROW)
     lengths = joined.select(joined[SPLIT], length=joined[LENGTH].fill_null(0))
     described = lengths.group_by(SPLIT).agg(
         mean=lengths.length.mean(),
