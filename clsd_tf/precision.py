@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 
 PRECISIONS = ("float32", "mixed_bfloat16")
+# The policy of Keras is one for all threads.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def check_precision(precision: str) -> None:
@@ -22,6 +25,9 @@ def check_precision(precision: str) -> None:
 def computing_in(precision: str | None) -> Iterator[None]:
     """Layers that are made in this context have `precision` for their policy.
 
+    Such contexts of several threads wait for each other; what a thread makes outside of one is not
+    protected.
+
     Args:
       precision: one of `PRECISIONS`; None for the global policy of Keras, whichever that is.
 
@@ -34,9 +40,10 @@ def computing_in(precision: str | None) -> Iterator[None]:
     check_precision(precision)
     import tf_keras as keras
 
-    before = keras.mixed_precision.global_policy()
-    keras.mixed_precision.set_global_policy(precision)
-    try:
-        yield
-    finally:
-        keras.mixed_precision.set_global_policy(before)
+    with _ONE_AT_A_TIME:
+        before = keras.mixed_precision.global_policy()
+        keras.mixed_precision.set_global_policy(precision)
+        try:
+            yield
+        finally:
+            keras.mixed_precision.set_global_policy(before)

@@ -59,8 +59,8 @@ def click_histories(
 
     Args:
       engine: that holds `rows`.
-      rows: with `_row`, `_time`, `_split`, user, item and label; all that came before counts,
-        the rows before the training window included.
+      rows: with `_row`, `_time`, `_split`, user, item and label, none of them missing; all that
+        came before counts, the rows before the training window included.
       spec: of the log, with `[history]`.
       directory: an existing one, in which the clicks get a file that has no name.
 
@@ -74,6 +74,7 @@ def click_histories(
     )
     in_order = ["user", "_time", ROW]
     clicks = rows.filter(rows.click == 1)
+    # Spark numbers all of them in one task, as it does the impressions.
     place = ibis.row_number().over(order_by=[clicks[name] for name in in_order])
     clicks = clicks.select("user", "item", place=place)
     is_text = clicks.item.type().is_string()

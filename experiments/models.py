@@ -19,6 +19,7 @@ from clsd_tf import (
 from clsd_tf.encoding import Encoder
 from clsd_tf.features import ModelFeature
 from clsd_tf.online_confidence import online_confidence
+from clsd_tf.precision import computing_in
 from experiments.runs import Run, TrainConfig
 
 _WEIGHTS = "weights"
@@ -67,15 +68,19 @@ def build_ema_teacher(config: TrainConfig, encoder: Encoder) -> EMATeacher:
 
 
 def _build_backbone(config: TrainConfig, encoder: Encoder) -> keras.layers.Layer:
+    if "dtype" in config.backbone_options:
+        raise ValueError(
+            "What a backbone computes in is not one of its options. Received: --backbone_options "
+            f"with dtype={config.backbone_options['dtype']!r}. Expected: --precision."
+        )
     keras.utils.set_random_seed(config.seed)
-    backbone = get_backbone(
-        config.backbone,
-        encoder.model_features,
-        dtype=config.precision,
-        **config.backbone_options,
-    )
-    # Weights exist from here on: they do not depend on the first batch.
-    backbone({feature.name: _placeholder(feature) for feature in encoder.model_features})
+    features, precision = encoder.model_features, config.precision
+    with computing_in(precision):  # also what is made with the weights
+        backbone = get_backbone(
+            config.backbone, features, dtype=precision, **config.backbone_options
+        )
+        # Weights exist from here on: they do not depend on the first batch.
+        backbone({feature.name: _placeholder(feature) for feature in features})
     return backbone
 
 

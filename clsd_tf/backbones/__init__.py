@@ -65,8 +65,8 @@ def get_backbone(
     Args:
       name: one of `backbone_names()`, or "package.module:Class" for one of your own.
       features: the model's features, from `Encoder.model_features`.
-      dtype: what all of its layers compute in, "float32" or "mixed_bfloat16"; None for the global
-        policy of Keras. Weights and logits are float32 in any case.
+      dtype: what all of its layers compute in, "float32" or "mixed_bfloat16", with weights and
+        logits in float32; None for the global policy of Keras.
       **kwargs: options of the backbone, such as `units`.
 
     Returns:
@@ -75,8 +75,9 @@ def get_backbone(
     Raises:
       ValueError: there is no such backbone or dtype, or the backbone is no class of layers.
     """
+    build = _factory(name)  # imported outside: what a module of one's own sets is to stay
     with computing_in(dtype):
-        return _factory(name)(features, **kwargs)
+        return build(features, **kwargs)
 
 
 def _factory(name: str) -> Callable[..., keras.layers.Layer]:

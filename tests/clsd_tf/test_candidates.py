@@ -105,13 +105,17 @@ def test_a_first_layer_that_is_no_dense_is_applied_as_it_is(first):
 
 
 def test_a_cross_that_computes_something_else_is_applied_as_it_is():
+    called = set()
+
     class Doubling(dcn_v2.tfrs.layers.dcn.Cross):
         def call(self, x0, x=None):
+            called.add(self.name)
             return 2.0 * super().call(x0, x)
 
     backbone, features = get_backbone("dcn_v2", FEATURES), make_features(2, 3)
-    backbone.cross = [Doubling(), *backbone.cross[1:]]
+    backbone.cross = [Doubling(name="first"), Doubling(name="second")]
     expected = backbone(features.repeated())
+    assert called == {"first", "second"}
     np.testing.assert_allclose(backbone.candidate_logits(features), expected, atol=1e-5)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -120,6 +123,41 @@ def test_an_export_scores_as_the_model_does(shop_encoder, tmp_path):
     served = tf.saved_model.load(str(export_model(model, shop_encoder, tmp_path)))
     scores = served.signatures["serving_default"](inputs=serialized(REQUESTS))["outputs"]
     np.testing.assert_allclose(scores, expected, rtol=0.01)
+
+
+def test_threads_get_what_each_asks_for(clicks):
+    def built(place: int) -> list[str]:
+        dtype = ["float32", MIXED][place % 2]
+        made = [get_backbone("mlp", clicks.inputs, units=[4], dtype=dtype) for _ in range(15)]
+        return [backbone.dtype_policy.name for backbone in made]
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(built, range(4)))
+    assert found == [["float32"] * 15, [MIXED] * 15] * 2
+    assert keras.mixed_precision.global_policy().name == "float32"
+
+
+def test_a_config_of_another_policy_has_the_global_one(clicks):
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        config = get_backbone("mlp", clicks.inputs).get_config()
+        assert MLP.from_config(config).compute_dtype == "float16"
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert MLP.from_config(config).compute_dtype == "float32"
+
+
+def test_a_module_of_ones_own_is_imported_with_the_global_policy(clicks, tmp_path, monkeypatch):
+    source = """
+        import tf_keras as keras
+        from clsd_tf.backbones.mlp import MLP
+        policy = keras.mixed_precision.global_policy().name
+    """
+    (tmp_path / "own_backbone_of_precision.py").write_text(textwrap.dedent(source))
+    monkeypatch.syspath_prepend(tmp_path)
+    made = get_backbone("own_backbone_of_precision:MLP", clicks.inputs, dtype=MIXED)
+    assert made.compute_dtype == "bfloat16"
+    assert sys.modules["own_backbone_of_precision"].policy == "float32"
 
 
 class TestMistakes:

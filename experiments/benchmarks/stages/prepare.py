@@ -2,7 +2,8 @@
 
 Two of them read, convert and write, and nothing else. The other two do what has to be done for such
 a log to be trained on: they tell bad rows apart, drop what is there twice, split, make vocabularies
-and scales of the training rows, and find histories; their rows are those of ours, which is a test.
+and scales of the training rows, and find histories. Their rows are those of ours: there is a test
+of the one in plain Python, whose functions the one in Beam calls.
 """
 
 from __future__ import annotations

@@ -32,8 +32,7 @@ class Read(beam.DoFn):
     def process(self, line: str) -> Iterator:
         """Reads a line."""
         try:
-            values = next(csv.reader([line]))
-            yield self._columns.read(dict(zip(self._columns.names, values, strict=True)))
+            yield self._columns.read(next(csv.reader([line])))
         except ValueError as error:
             yield beam.pvalue.TaggedOutput("bad", f"{line},{error}")
 
@@ -50,7 +49,7 @@ class CountRows(beam.CombineFn):
 
     def add_input(self, counts: Counts, row: Row) -> Counts:
         """Counts a row."""
-        counts.add(row)
+        counts.add([row])
         return counts
 
     def merge_accumulators(self, accumulators: Iterable[Counts]) -> Counts:

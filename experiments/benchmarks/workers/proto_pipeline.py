@@ -43,10 +43,8 @@ class ProtoPipeline:
         rows = sorted(self._read(), key=lambda row: row.time)
         splits: list[list[tuple[Row, list[int]]]] = [[], [], []]
         for row, history in with_histories(rows, columns.history):
-            split = columns.split(row)
-            splits[split].append((row, history))
-            if split == 0:
-                counts.add(row)
+            splits[columns.split(row)].append((row, history))
+        counts.add(row for row, _ in splits[0])
         encoding = counts.encoding()
         random.Random(0).shuffle(splits[0])
         for name, of_split in zip(SPLITS, splits, strict=True):
@@ -62,11 +60,13 @@ class ProtoPipeline:
             (self._target / "bad_rows.csv").open("w", encoding="utf-8", newline="") as bad,
         ):
             quarantine = csv.writer(bad)
-            for line in itertools.islice(csv.DictReader(file), self._rows):
+            lines = csv.reader(file)
+            next(lines)
+            for values in itertools.islice(lines, self._rows):
                 try:
-                    rows[self._columns.read(line)] = None
+                    rows[self._columns.read(values)] = None
                 except ValueError as error:
-                    quarantine.writerow([*line.values(), str(error)])
+                    quarantine.writerow([*values, str(error)])
         return list(rows)
 
 

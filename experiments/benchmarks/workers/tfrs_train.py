@@ -24,7 +24,6 @@ class RankingTraining(FitWorker):
         """See the base class."""
         if options["backbone"] != "dcn_v2":
             raise ValueError(f"Ranking has crosses. Received: backbone={options['backbone']}.")
-        keras.mixed_precision.set_global_policy(options.get("precision", "float32"))
         sizes = options["sizes"]
         numeric = [c["name"] for c in columns if c["kind"] == "numeric"]
         ids = [c for c in columns if c["kind"] == "categorical"]
