@@ -185,7 +185,7 @@ MISTAKES = {
     ),
     "generations of an average": (
         [*TRAIN, "--teacher=ema", "--generations=2"],
-        "--generations=2 with --teacher=ema",
+        "--teacher=ema",
         "--teacher=frozen",
     ),
     "a teacher of no rows": (

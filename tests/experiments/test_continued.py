@@ -116,6 +116,7 @@ def grown_day(run, prepared, tmp_path_factory):
     return directory / run("data_pipeline.prepare", *flags, cwd=directory).parent
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_vocabularies_that_have_grown(
     first_day, grown_day, continued, train, tmp_path, monkeypatch
 ):
