@@ -160,6 +160,9 @@ class HistoryTransformer(keras.layers.Layer):
         self.attention = keras.layers.MultiHeadAttention(
             self.num_heads, dim // self.num_heads, use_bias=False, **policy
         )
+        # Its weights exist from here on: those of a first call a SavedModel would not load.
+        vectors = tf.zeros([1, self.length + 1, dim], self.compute_dtype)
+        self.attention(vectors, vectors)
         # Embeddings start with a variance of 1e-3, which the default epsilon would drown.
         self.attention_norm = keras.layers.LayerNormalization(epsilon=1e-6, **policy)
         self.feed_forward = keras.Sequential(

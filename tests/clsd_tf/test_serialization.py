@@ -6,7 +6,9 @@ import importlib
 import inspect
 import pkgutil
 
+import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 
 import clsd_tf
@@ -75,3 +77,20 @@ def test_comes_back_from_its_config(registered):
     other = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(one))
     assert type(other) is registered
     assert other.get_config() == config
+
+
+@pytest.mark.parametrize("name", ["bst", "din"])
+def test_a_saved_model_of_a_backbone_holds_all_of_its_weights(tmp_path, name):
+    backbone = clsd_tf.get_backbone(name, FEATURES)
+    random = np.random.default_rng(3)
+    rows = {
+        "item": tf.constant(random.integers(1, 9, 20)),
+        "history": tf.constant(random.integers(0, 9, (20, 3))),
+        "age": tf.constant(random.normal(size=20).astype("float32")),
+    }
+    backbone(rows)
+    backbone.set_weights([random.normal(0, 0.5, w.shape) for w in backbone.get_weights()])
+    expected = backbone(rows).numpy()
+    backbone.save(tmp_path / "saved")
+    loaded = keras.models.load_model(tmp_path / "saved")
+    np.testing.assert_allclose(loaded(rows), expected, rtol=1e-5, atol=1e-6)
