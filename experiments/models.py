@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
@@ -68,17 +69,16 @@ def build_ema_teacher(config: TrainConfig, encoder: Encoder) -> EMATeacher:
 
 
 def _build_backbone(config: TrainConfig, encoder: Encoder) -> keras.layers.Layer:
-    if "dtype" in config.backbone_options:
+    options: dict[str, Any] = config.backbone_options
+    if "dtype" in options:
         raise ValueError(
             "What a backbone computes in is not one of its options. Received: --backbone_options "
-            f"with dtype={config.backbone_options['dtype']!r}. Expected: --precision."
+            f"with dtype={options['dtype']!r}. Expected: --precision."
         )
     keras.utils.set_random_seed(config.seed)
-    features, precision = encoder.model_features, config.precision
-    with computing_in(precision):  # also what is made with the weights
-        backbone = get_backbone(
-            config.backbone, features, dtype=precision, **config.backbone_options
-        )
+    features = encoder.model_features
+    with computing_in(config.precision):  # also what is made with the weights
+        backbone = get_backbone(config.backbone, features, **options)
         # Weights exist from here on: they do not depend on the first batch.
         backbone({feature.name: _placeholder(feature) for feature in features})
     return backbone

@@ -7,6 +7,7 @@ import filecmp
 import json
 import pathlib
 import shutil
+from collections.abc import Collection
 
 from clsd_tf.compatibility import check_same_columns
 from clsd_tf.precision import check_precision
@@ -95,15 +96,17 @@ class TrainConfig:
                 f"--teacher={self.teacher}, --teacher_dir={self.teacher_dir}. Expected: "
                 "--teacher=scores, without --teacher_dir."
             )
-        if self.teacher_dir and self.teacher not in ("frozen", "scores"):
+        replaceable = self.teacher in ("frozen", "scores")
+        if self.teacher_dir and not replaceable:
             raise ValueError(
                 f"--teacher={self.teacher} makes its own teacher. Received: "
                 f"--teacher_dir={self.teacher_dir}. Leave it out, or choose another --teacher."
             )
-        if self.generations > 1 and self.teacher not in ("frozen", "scores"):
+        if self.generations > 1 and not replaceable:
             raise ValueError(
-                f"--generations={self.generations} needs a teacher that a student can replace. "
-                f"Received: --teacher={self.teacher}. Expected: --teacher=frozen or scores."
+                f"Generations need a teacher that a student can replace. Received: "
+                f"--generations={self.generations} with --teacher={self.teacher}. Expected: "
+                "--teacher=frozen or --teacher=scores."
             )
         check_precision(self.precision)
         if not 0.0 < self.teacher_fraction <= 1.0:
@@ -111,8 +114,8 @@ class TrainConfig:
                 "--teacher_fraction is a share of the teacher's batches. Received: "
                 f"{self.teacher_fraction}. Expected: more than 0, and at most 1."
             )
-        trained = self.teacher in ("frozen", "scores") and not (self.teacher_dir or self.scores_dir)
-        if self.teacher_fraction < 1.0 and not trained:
+        is_trained = replaceable and not (self.teacher_dir or self.scores_dir)
+        if self.teacher_fraction < 1.0 and not is_trained:
             raise ValueError(
                 "--teacher_fraction is for a teacher that the run trains itself. Received: "
                 f"--teacher={self.teacher}, --teacher_dir={self.teacher_dir}, "
@@ -120,11 +123,13 @@ class TrainConfig:
                 "--teacher=scores alone."
             )
 
-    def differences(self, other: TrainConfig) -> dict[str, tuple[object, object]]:
-        """Fields that differ, with both values; a data set may have moved."""
+    def differences(self, other: TrainConfig, free: Collection[str] = ()) -> dict[str, str]:
+        """Field that differs, and is not `free` -> both values; a data set may have moved."""
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
-        names = mine.keys() - {"data_dir"}
-        return {n: (mine[n], theirs[n]) for n in sorted(names) if mine[n] != theirs[n]}
+        names = sorted(mine.keys() - {"data_dir", *free})
+        return {
+            n: f"{n}: now {mine[n]!r}, then {theirs[n]!r}" for n in names if mine[n] != theirs[n]
+        }
 
 
 class Run:
@@ -168,10 +173,7 @@ class Run:
         for left in self.directory.glob(pattern):
             left.unlink()
         if path.exists():
-            if differences := config.differences(self.config()):
-                listed = "; ".join(
-                    f"{n}: now {a!r}, then {b!r}" for n, (a, b) in differences.items()
-                )
+            if listed := "; ".join(config.differences(self.config()).values()):
                 raise ValueError(
                     f"{self.directory} holds a run with other options. Received: {listed}. "
                     "Expected: the same. Resume it with its own options, choose another "
@@ -212,15 +214,9 @@ class Run:
     def require_continuable(self, config: TrainConfig) -> None:
         """Raises ValueError unless a run of `config` can go on from this one."""
         self.require_finished()
-        differences = config.differences(self.config())
         free = {"data", "init_from", "teacher_dir", "scores_dir", "seed", "epochs", "batch_size"}
         free |= {"calibrate"}
-        listed = "; ".join(
-            f"{name}: now {now!r}, then {then!r}"
-            for name, (now, then) in differences.items()
-            if name not in free
-        )
-        if listed:
+        if listed := "; ".join(config.differences(self.config(), free).values()):
             raise ValueError(
                 f"The run in {self.directory} cannot go on with other options. Received: {listed}. "
                 f"Expected: the options of that run; {', '.join(free)} may differ."

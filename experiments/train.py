@@ -133,8 +133,12 @@ _LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-3, "Of dense weights.", 
 _EMBEDDING_LEARNING_RATE = flags.DEFINE_float(
     "embedding_learning_rate", 0.03, "Of embedding tables, with --optimizer=default.", 0.0
 )
-_CALIBRATE = flags.DEFINE_bool("calibrate", False, "Calibrate the student on validation rows.")
-_CHECKPOINT_STEPS = flags.DEFINE_integer("checkpoint_steps", 1000, "Steps between checkpoints.", 1)
+_CALIBRATE = flags.DEFINE_bool(
+    "calibrate", False, "Calibrate the student's click rate on validation rows."
+)
+_CHECKPOINT_STEPS = flags.DEFINE_integer(
+    "checkpoint_steps", 1000, "Batches between checkpoints, to resume from.", 1
+)
 _STRATEGY = flags.DEFINE_enum(
     "strategy",
     "default",
@@ -167,6 +171,10 @@ _EXPLAIN = flags.DEFINE_bool(
 )
 _ABOUT_TEACHER = (_TEACHER, _TEACHER_DIR, _TEACHER_FRACTION, _SCORES_DIR, _NUM_FOLDS, _GENERATIONS)
 _ABOUT_LESSON = (_CONFIDENCE, _STUDENT, _ALPHA, _DISTILLATION, _TEMPERATURE)
+_AS_THEY_ARE = (
+    *(_DATA_DIR, _BACKBONE, _PRECISION, *_ABOUT_TEACHER, _INIT_FROM, _SEED, _EPOCHS, _BATCH_SIZE),
+    *(_OPTIMIZER, _LEARNING_RATE, _EMBEDDING_LEARNING_RATE, _CALIBRATE),
+)
 flags.mark_flags_as_required(["data_dir", "model_dir"])
 
 
@@ -262,32 +270,16 @@ def config_from_flags(cluster: Cluster) -> TrainConfig:
             "--confidence_options='{\"rates\": [0.05, 0.1]}', one for each user group."
         )
     return TrainConfig(
-        data_dir=_DATA_DIR.value,
         data=data_checksum(_DATA_DIR.value),
-        backbone=_BACKBONE.value,
         backbone_options=json_object("backbone_options", _BACKBONE_OPTIONS.value),
-        precision=_PRECISION.value,
         method=_METHOD.value,
         options=arm.with_options(given),
         confidence_options=confidence_options,
         method_options=arm.with_method_options(
             json_object("method_options", _METHOD_OPTIONS.value)
         ),
-        teacher=_TEACHER.value,
-        teacher_dir=_TEACHER_DIR.value,
-        scores_dir=_SCORES_DIR.value,
-        num_folds=_NUM_FOLDS.value,
-        teacher_fraction=_TEACHER_FRACTION.value,
-        generations=_GENERATIONS.value,
-        init_from=_INIT_FROM.value,
-        seed=_SEED.value,
-        epochs=_EPOCHS.value,
-        batch_size=_BATCH_SIZE.value,
         input_shares=_INPUT_SHARES.value or cluster.num_trainers,
-        optimizer=_OPTIMIZER.value,
-        learning_rate=_LEARNING_RATE.value,
-        embedding_learning_rate=_EMBEDDING_LEARNING_RATE.value,
-        calibrate=_CALIBRATE.value,
+        **{flag.name: flag.value for flag in _AS_THEY_ARE},
     )
 
 

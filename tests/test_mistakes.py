@@ -185,7 +185,7 @@ MISTAKES = {
     ),
     "generations of an average": (
         [*TRAIN, "--teacher=ema", "--generations=2"],
-        "--teacher=ema",
+        "--generations=2 with --teacher=ema",
         "--teacher=frozen",
     ),
     "a teacher of no rows": (

@@ -82,7 +82,7 @@ def _crossed(
     layer: tfrs.layers.dcn.Cross,
     columns: EmbeddedColumns,
     flat: tf.Tensor,
-    crossed: tf.Tensor | None = None,
+    crossed: tf.Tensor | None,
 ) -> tf.Tensor:
     """`layer(flat, crossed)`, in the compute dtype throughout.
 
@@ -95,7 +95,8 @@ def _crossed(
       crossed: what the layer before has made; None before the first, which takes `flat`. What
         candidates share of that is computed once.
     """
-    is_first, crossed = crossed is None, flat if crossed is None else crossed
+    is_first = crossed is None
+    crossed = flat if is_first else crossed
     if type(layer) is not tfrs.layers.dcn.Cross:  # a subclass may compute something else
         return layer(flat, crossed)
     if not layer.built:

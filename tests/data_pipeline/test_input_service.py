@@ -27,7 +27,6 @@ from data_pipeline.input_service import _held_back
 from data_pipeline.reader import ShardError, make_dataset, read_errors
 from data_pipeline.served_batches import Order, served_batches, service_errors
 from data_pipeline.service_client import InputService, InputServiceError
-from tests.marks import slow
 from tests.services import ROOT, ServiceProcess, free_port
 
 BATCHES, ROWS = 64, 1 << 15  # 128 KiB each: eight fill the smallest cache
@@ -257,7 +256,7 @@ def test_a_trainer_ends_with_an_iterator_at_hand(tmp_path, what, to_trainer, to_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, slow(signal.SIGINT)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it(tmp_path, number):
     journal = tmp_path / "journal"
     with ServiceProcess(tmp_path, f"--work_dir={journal}") as process:

@@ -137,7 +137,7 @@ def test_results_name_each_phase(configure, tmp_path):
             "--scores_dir says what the teacher thinks. Received: --teacher=froz",
         ),
         ({"teacher": "oof", "teacher_dir": "r"}, "--teacher=oof makes its own teacher"),
-        ({"teacher": "oof", "generations": 2}, "needs a teacher that a student can"),
+        ({"teacher": "oof", "generations": 2}, "Generations need a teacher that a student can"),
     ],
 )
 def test_what_contradicts_itself_is_refused(fields, message):

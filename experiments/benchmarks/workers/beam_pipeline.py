@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 import apache_beam as beam
 from log_columns import log_file
 from row_pipeline import (
+    SPLITS,
     Columns,
     Counts,
     Encoding,
@@ -19,8 +20,6 @@ from row_pipeline import (
     with_histories,
 )
 from worker_protocol import serve
-
-SPLITS = ("train", "valid", "test")
 
 
 class Read(beam.DoFn):

@@ -12,10 +12,8 @@ import random
 
 import tensorflow as tf
 from log_columns import log_file
-from row_pipeline import Columns, Counts, Row, record, starts_of_splits, with_histories
+from row_pipeline import SPLITS, Columns, Counts, Row, record, starts_of_splits, with_histories
 from worker_protocol import serve
-
-SPLITS = ("train", "valid", "test")
 
 
 class ProtoPipeline:

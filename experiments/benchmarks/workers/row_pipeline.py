@@ -18,6 +18,7 @@ from typing import NamedTuple
 import tensorflow as tf
 from log_columns import column_types
 
+SPLITS = ("train", "valid", "test")
 _UNKNOWN, _FIRST = 1, 2
 
 
@@ -61,7 +62,7 @@ class Columns:
         return row
 
     def split(self, row: Row) -> int:
-        """0 for training, 1 for validation, 2 for test."""
+        """Its place in `SPLITS`."""
         return sum(row.time >= start for start in self.starts)
 
 
